@@ -1,0 +1,77 @@
+/**
+ * Time as a value that is passed in, so that whatever waits can be tested without waiting.
+ */
+
+export interface Clock {
+  /** Milliseconds since the Unix epoch. May jump; nothing may depend on it being monotonic. */
+  now(): number
+  /** Resolves after `ms` milliseconds, or rejects with the signal's reason. */
+  sleep(ms: number, signal?: AbortSignal): Promise<void>
+}
+
+/** The machine's own clock. */
+export function systemClock(): Clock {
+  return {
+    now: () => Date.now(),
+    sleep: (ms, signal) =>
+      new Promise((resolve, reject) => {
+        if (signal?.aborted) return reject(signal.reason)
+        const onAbort = (): void => {
+          clearTimeout(timer)
+          reject(signal?.reason)
+        }
+        const timer = setTimeout(() => {
+          signal?.removeEventListener('abort', onAbort)
+          resolve()
+        }, ms)
+        signal?.addEventListener('abort', onAbort, { once: true })
+      }),
+  }
+}
+
+/** A clock that moves only when told to; sleepers wake in order of their deadline. */
+export class VirtualClock implements Clock {
+  private sleepers: { at: number; wake: () => void }[] = []
+  private time: number
+
+  constructor(startMs = 0) {
+    this.time = startMs
+  }
+
+  now(): number {
+    return this.time
+  }
+
+  sleep(ms: number, signal?: AbortSignal): Promise<void> {
+    return new Promise((resolve, reject) => {
+      if (signal?.aborted) return reject(signal.reason)
+      const sleeper = { at: this.time + ms, wake: resolve }
+      this.sleepers.push(sleeper)
+      signal?.addEventListener(
+        'abort',
+        () => {
+          this.sleepers = this.sleepers.filter((other) => other !== sleeper)
+          reject(signal.reason)
+        },
+        { once: true },
+      )
+    })
+  }
+
+  /** Moves time forward by `ms`, waking every sleeper on the way and letting it run before the next. */
+  async advance(ms: number): Promise<void> {
+    const end = this.time + ms
+    for (;;) {
+      await Promise.resolve()
+      const next = this.sleepers.filter((s) => s.at <= end).sort((a, b) => a.at - b.at)[0]
+      if (next === undefined) break
+      this.sleepers = this.sleepers.filter((s) => s !== next)
+      this.time = Math.max(this.time, next.at)
+      next.wake()
+      // Two turns of the microtask queue: the sleeper's continuation, and what it awaits next.
+      await Promise.resolve()
+      await Promise.resolve()
+    }
+    this.time = end
+  }
+}
