@@ -1,0 +1,9 @@
+/** Floor 2: the inner loop. Settings, schedules, the compiled step, and a trainer that resumes bit for bit. */
+export { buildEvaluation, type EvaluationOptions } from './evaluation.ts'
+export { Evaluator, type EvaluatorOptions } from './evaluator.ts'
+export * from './local-run.ts'
+export * from './schedule.ts'
+export * from './settings.ts'
+export { buildTrainStep, initialTrainingState, type TrainStepOptions } from './step.ts'
+export * from './trainer.ts'
+export * from './training-state.ts'

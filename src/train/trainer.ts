@@ -1,0 +1,166 @@
+/**
+ * The inner loop's engine room: one model with its optimiser, resident on a backend. Parameters and moments stay
+ * there between steps; JavaScript hands in tokens and gets a loss. `snapshot` holds all that the next step depends
+ * on, so a run that was stopped anywhere goes on with the same bits it would have had.
+ */
+import { GroundswellError } from '../core/index.ts'
+import type { LlamaConfig, Parameters } from '../model/index.ts'
+import type { Backend, Executable, HostTensor, State } from '../runtime/index.ts'
+import { emitOnnx } from '../tensor/index.ts'
+import { compileEvaluation, lossOf, meanLoss } from './evaluator.ts'
+import { learningRateAt } from './schedule.ts'
+import { scheduleOf, type TrainingSettings } from './settings.ts'
+import { buildTrainStep, initialTrainingState, parametersOf, residentParameters } from './step.ts'
+
+export type TrainerSettings = Pick<
+  TrainingSettings,
+  'steps' | 'batchSize' | 'sequenceLength' | 'gradientAccumulation' | 'optimiser' | 'schedule'
+>
+
+export interface TrainerOptions {
+  readonly backend: Backend
+  readonly config: LlamaConfig
+  readonly parameters: Parameters
+  readonly settings: TrainerSettings
+}
+
+export interface StepReport {
+  /** Steps done, this one included. */
+  readonly step: number
+  /** Mean cross-entropy of the batch in nats per token, before the update. */
+  readonly loss: number
+  /** Global norm of the gradient before clipping. */
+  readonly gradientNorm: number
+  readonly learningRate: number
+  /** Tokens that were predicted. */
+  readonly tokens: number
+}
+
+/** Everything that the next step depends on, apart from its tokens. */
+export interface TrainerSnapshot {
+  readonly step: number
+  /** Resident tensors by name: parameters and moments, as the training program lays them out. */
+  readonly state: Readonly<Record<string, HostTensor>>
+}
+
+export class Trainer implements AsyncDisposable {
+  readonly config: LlamaConfig
+  readonly settings: TrainerSettings
+  /** Time that compiling the training step took. */
+  readonly compileMs: number
+  private readonly backend: Backend
+  private readonly trainStep: Executable
+  private readonly state: State
+  private evaluation: Executable | undefined
+  private done = 0
+
+  private constructor(options: TrainerOptions, trainStep: Executable, state: State) {
+    this.backend = options.backend
+    this.config = options.config
+    this.settings = options.settings
+    this.compileMs = trainStep.compileMs
+    this.trainStep = trainStep
+    this.state = state
+  }
+
+  /** Compiles the training step and puts the parameters, with empty moments, on the backend. */
+  static async create(options: TrainerOptions): Promise<Trainer> {
+    const { backend, config, parameters, settings } = options
+    const program = buildTrainStep({
+      config,
+      batchSize: settings.batchSize,
+      sequenceLength: settings.sequenceLength,
+      gradientAccumulation: settings.gradientAccumulation,
+      optimiser: settings.optimiser,
+    })
+    const trainStep = await backend.compile(emitOnnx(program, { dialect: backend.dialect }))
+    const state = await backend.createState(initialTrainingState(config, parameters))
+    return new Trainer(options, trainStep, state)
+  }
+
+  /** Steps done so far. */
+  get steps(): number {
+    return this.done
+  }
+
+  /**
+   * One optimiser step.
+   * @param tokens int32 [batchSize · gradientAccumulation, sequenceLength + 1], row-major
+   * @param options `scheduleStep`: where in the schedule this step stands when that is not the number of steps done
+   *   here, as for a peer that joins a run late; the moments, and their bias correction, are always its own
+   * @throws GroundswellError `train/diverged` when the loss or the gradient is no number; the state is then lost
+   */
+  async step(tokens: Int32Array, options: { readonly scheduleStep?: number } = {}): Promise<StepReport> {
+    const { batchSize, gradientAccumulation, sequenceLength } = this.settings
+    const rows = batchSize * gradientAccumulation
+    const learningRate = learningRateAt(scheduleOf(this.settings), options.scheduleStep ?? this.done)
+    const outputs = await this.trainStep.run(this.state, {
+      tokens: { dtype: 'int32', shape: [rows, sequenceLength + 1], data: tokens },
+      learningRate: scalar(learningRate),
+      step: scalar(this.done + 1),
+    })
+    this.done++
+    const loss = outputs.loss!.data[0]!
+    const gradientNorm = outputs.gradientNorm!.data[0]!
+    if (!Number.isFinite(loss) || !Number.isFinite(gradientNorm)) {
+      throw new GroundswellError(`Training diverged at step ${this.done}: the loss is ${loss}.`, {
+        code: 'train/diverged',
+        remedy: 'Lower training.optimiser.learningRate, or lengthen the warm-up.',
+      })
+    }
+    return { step: this.done, loss, gradientNorm, learningRate, tokens: rows * sequenceLength }
+  }
+
+  /**
+   * Mean cross-entropy over batches of int32 [batchSize, sequenceLength + 1], in nats per token.
+   * @throws GroundswellError `train/no-validation` when there is no batch
+   */
+  async evaluate(batches: Iterable<Int32Array>, signal?: AbortSignal): Promise<number> {
+    this.evaluation ??= await compileEvaluation(this.backend, this.config, this.settings)
+    const { evaluation, state } = this
+    return meanLoss(batches, (tokens) => lossOf(evaluation, state, tokens), signal)
+  }
+
+  /** A copy of the parameters by their Hugging Face names. */
+  async parameters(): Promise<Parameters> {
+    return parametersOf(this.config, await this.state.read())
+  }
+
+  /** Replaces the parameters and keeps the moments and the step, as a merge between peers does. */
+  async setParameters(parameters: Parameters): Promise<void> {
+    await this.state.write(residentParameters(this.config, parameters))
+  }
+
+  async snapshot(): Promise<TrainerSnapshot> {
+    return { step: this.done, state: await this.state.read() }
+  }
+
+  /** @throws GroundswellError `train/state-mismatch` when the snapshot is of another model or optimiser */
+  async restore(snapshot: TrainerSnapshot): Promise<void> {
+    const expected = Object.entries(this.state.specs)
+    const fits =
+      Object.keys(snapshot.state).length === expected.length &&
+      expected.every(([name, { dtype, shape }]) => {
+        const held = Object.hasOwn(snapshot.state, name) ? snapshot.state[name] : undefined
+        return held?.dtype === dtype && held.shape.join() === shape.join()
+      })
+    if (!fits) {
+      throw new GroundswellError('The training state belongs to another model.', {
+        code: 'train/state-mismatch',
+        remedy: 'Resume with the settings the run began with, or begin again.',
+      })
+    }
+    await this.state.write(snapshot.state)
+    this.done = snapshot.step
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.evaluation?.[Symbol.asyncDispose]()
+    await this.trainStep[Symbol.asyncDispose]()
+    await this.state[Symbol.asyncDispose]()
+  }
+}
+
+function scalar(value: number): HostTensor {
+  return { dtype: 'float32', shape: [], data: Float32Array.of(value) }
+}
