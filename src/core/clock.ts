@@ -62,16 +62,19 @@ export class VirtualClock implements Clock {
   async advance(ms: number): Promise<void> {
     const end = this.time + ms
     for (;;) {
-      await Promise.resolve()
+      await letOthersRun()
       const next = this.sleepers.filter((s) => s.at <= end).sort((a, b) => a.at - b.at)[0]
       if (next === undefined) break
       this.sleepers = this.sleepers.filter((s) => s !== next)
       this.time = Math.max(this.time, next.at)
       next.wake()
-      // Two turns of the microtask queue: the sleeper's continuation, and what it awaits next.
-      await Promise.resolve()
-      await Promise.resolve()
+      await letOthersRun()
     }
     this.time = end
   }
+}
+
+/** Enough turns of the microtask queue for whatever was woken to reach its next wait. */
+async function letOthersRun(): Promise<void> {
+  for (let turn = 0; turn < 50; turn++) await Promise.resolve()
 }

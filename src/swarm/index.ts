@@ -1,0 +1,25 @@
+/** Floor 3: who a peer is, how peers ask each other, how content travels by name. */
+export * from './artifact.ts'
+export * from './blobs.ts'
+export * from './fetch.ts'
+export * from './file-blobs.ts'
+export * from './identity.ts'
+export * from './identity-file.ts'
+export * from './ledger.ts'
+export {
+  type ConnectionLimits,
+  connectionLimits,
+  type Libp2pTransportInit,
+  libp2pTransport,
+} from './libp2p-transport.ts'
+export * from './link.ts'
+export {
+  type MemoryFaults,
+  MemoryNetwork,
+  type MemoryNetworkInit,
+  type MemoryTransportInit,
+  memoryTransport,
+} from './memory-transport.ts'
+export * from './peer-id.ts'
+export * from './signed.ts'
+export * from './transport.ts'

@@ -1,0 +1,356 @@
+/**
+ * The transport between processes: js-libp2p over TCP and WebSockets, encrypted and authenticated by noise,
+ * multiplexed by yamux. One stream per request. The bounds of libp2p are all set here; what its defaults do under
+ * load is told beside each.
+ */
+
+import { generateKeyPairFromSeed } from '@libp2p/crypto/keys'
+import { identify } from '@libp2p/identify'
+import type { Connection, Libp2p, Stream } from '@libp2p/interface'
+import { noise } from '@libp2p/noise'
+import { peerIdFromString } from '@libp2p/peer-id'
+import { tcp } from '@libp2p/tcp'
+import { webSockets } from '@libp2p/websockets'
+import { yamux } from '@libp2p/yamux'
+import { multiaddr } from '@multiformats/multiaddr'
+import { createLibp2p } from 'libp2p'
+import { type Clock, GroundswellError, systemClock } from '../core/index.ts'
+import { cannotListen, parseAddress, peerIn } from './addresses.ts'
+import { type Deadline, withDeadline } from './deadline.ts'
+import { broken, stopped, unreachable } from './errors.ts'
+import { HandlerTable, type OnHandlerError } from './handlers.ts'
+import type { Identity } from './identity.ts'
+import { PeerLedger } from './ledger.ts'
+import { askOn, type Exchanging, serveOn } from './libp2p-exchange.ts'
+import type { PeerId } from './peer-id.ts'
+import {
+  type DialOptions,
+  errorFrom,
+  type Handler,
+  type HandlerLimits,
+  type ProtocolId,
+  type RequestOptions,
+  type Transport,
+  transportLimits,
+} from './transport.ts'
+import { guardListeners } from './websocket-guard.ts'
+
+export interface Libp2pTransportInit {
+  readonly identity: Identity
+  /** Multiaddresses such as `/ip4/0.0.0.0/tcp/4001` or `/ip4/0.0.0.0/tcp/4002/ws`; port 0 takes a free one. */
+  readonly listen?: readonly string[]
+  /** Addresses to tell others instead of those listened on, as behind a port forward. */
+  readonly announce?: readonly string[]
+  readonly limits?: Partial<ConnectionLimits>
+  readonly clock?: Clock
+  readonly onHandlerError?: OnHandlerError
+}
+
+export interface ConnectionLimits {
+  readonly maxConnections: number
+  /** Connections of one peer; a newcomer beyond is refused. */
+  readonly maxConnectionsPerPeer: number
+  /** New connections from one address in one second; libp2p's 5 resets peers behind one router. */
+  readonly maxConnectionsPerSecond: number
+  /** Connections whose handshake is under way. */
+  readonly maxPending: number
+  readonly handshakeTimeoutMs: number
+  /** Streams of one connection, either way. */
+  readonly maxStreams: number
+}
+
+export const connectionLimits: ConnectionLimits = {
+  maxConnections: 512,
+  maxConnectionsPerPeer: 8,
+  maxConnectionsPerSecond: 64,
+  maxPending: 64,
+  handshakeTimeoutMs: 10_000,
+  maxStreams: 256,
+}
+
+/**
+ * The window of a stream must stay below its read buffer (by a third, as measured), else pausing a fast stream
+ * resets it. The write buffer, unbounded by default, holds what a slow reader has not taken.
+ */
+export const streamBuffers: Readonly<
+  Record<
+    'initialStreamWindowSize' | 'maxStreamWindowSize' | 'maxReadBufferLength' | 'maxWriteBufferLength',
+    number
+  >
+> = {
+  initialStreamWindowSize: 1024 * 1024,
+  maxStreamWindowSize: 4 * 1024 * 1024,
+  maxReadBufferLength: 8 * 1024 * 1024,
+  maxWriteBufferLength: 8 * 1024 * 1024,
+}
+
+/** A silent connection is asked for a sign of life this often, and closed after that long without one. */
+const lifeSigns = { intervalMs: 15_000, timeoutMs: 20_000 } as const
+
+/** For saying goodbye on one connection. */
+const closeTimeoutMs = 500
+
+/** Addresses remembered per peer, and peers remembered, for dialling again after a connection broke. */
+const addressBook = { perPeer: 8, peers: 1024 } as const
+
+/**
+ * Starts a node.
+ * @throws GroundswellError `transport/port-in-use`, `transport/cannot-listen` or `peer/invalid-address`
+ */
+export async function libp2pTransport(init: Libp2pTransportInit): Promise<Transport> {
+  const limits = { ...connectionLimits, ...init.limits }
+  const listen = (init.listen ?? []).map(parseAddress)
+  const announce = (init.announce ?? []).map(parseAddress)
+  let transport: Libp2pTransport | undefined
+  const node = await createLibp2p({
+    start: false,
+    privateKey: await generateKeyPairFromSeed('Ed25519', init.identity.seed),
+    addresses: { listen: listen.map(String), announce: announce.map(String) },
+    transports: [
+      tcp({ maxConnections: limits.maxConnections + limits.maxPending }),
+      guardListeners(webSockets(), {
+        maxSockets: limits.maxConnections + limits.maxPending,
+        silenceMs: limits.handshakeTimeoutMs,
+      }),
+    ],
+    connectionEncrypters: [noise()],
+    streamMuxers: [
+      yamux({
+        maxInboundStreams: limits.maxStreams,
+        maxOutboundStreams: limits.maxStreams,
+        // Streams that come before this end has finished the handshake; at 10, a burst would end the connection.
+        maxEarlyStreams: limits.maxStreams,
+        streamOptions: streamBuffers,
+      }),
+    ],
+    connectionManager: {
+      maxConnections: limits.maxConnections,
+      inboundConnectionThreshold: limits.maxConnectionsPerSecond,
+      maxIncomingPendingConnections: limits.maxPending,
+      inboundUpgradeTimeout: limits.handshakeTimeoutMs,
+      dialTimeout: transportLimits.dialTimeoutMs,
+      addressDialTimeout: transportLimits.dialTimeoutMs,
+    },
+    // libp2p's 5 s would cut off a peer whose one core is busy with a training step.
+    connectionMonitor: {
+      pingInterval: lifeSigns.intervalMs,
+      pingTimeout: { minTimeout: lifeSigns.timeoutMs },
+    },
+    connectionGater: {
+      // A node dials private addresses: its peers may well be in the same house.
+      denyDialMultiaddr: () => false,
+      denyInboundEncryptedConnection: (peer) =>
+        (transport?.connectionsOf(peer.toString() as PeerId) ?? 0) >= limits.maxConnectionsPerPeer,
+    },
+    services: { identify: identify() },
+  })
+  transport = new Libp2pTransport(node, init)
+  try {
+    await node.start()
+  } catch (thrown) {
+    throw cannotListen(thrown, listen)
+  }
+  return transport
+}
+
+class Libp2pTransport implements Transport {
+  readonly self: PeerId
+  readonly ledger: PeerLedger = new PeerLedger()
+  private readonly node: Libp2p
+  private readonly clock: Clock
+  private readonly handlers: HandlerTable
+  private readonly onHandlerError: OnHandlerError | undefined
+  private readonly known = new Map<PeerId, Set<string>>()
+  private readonly stopping = new AbortController()
+  private stopped: Promise<void> | undefined
+
+  constructor(node: Libp2p, { identity, clock, onHandlerError }: Libp2pTransportInit) {
+    this.node = node
+    this.self = identity.peerId
+    this.clock = clock ?? systemClock()
+    this.onHandlerError = onHandlerError
+    this.handlers = new HandlerTable(this.ledger, onHandlerError)
+  }
+
+  get addresses(): readonly string[] {
+    return this.node.getMultiaddrs().map(String)
+  }
+
+  connectionsOf(peer: PeerId): number {
+    return this.node.getConnections(peerIdFromString(peer)).length
+  }
+
+  async dial(address: string, options: DialOptions = {}): Promise<PeerId> {
+    this.assertRunning()
+    const at = parseAddress(address)
+    const peer = peerIn(at)
+    const timeoutMs = options.timeoutMs ?? transportLimits.dialTimeoutMs
+    await this.within({ timeoutMs, signal: options.signal, what: `Dialling ${address}` }, async (signal) => {
+      try {
+        await this.node.dial(at, { signal })
+      } catch (thrown) {
+        signal.throwIfAborted()
+        throw unreachable(peer, thrown)
+      }
+    })
+    this.remember(peer, address)
+    return peer
+  }
+
+  handle(protocol: ProtocolId, handler: Handler, limits?: Partial<HandlerLimits>): void {
+    this.handlers.add(protocol, handler, limits)
+    const { maxConcurrentPerPeer } = this.handlers.limitsOf(protocol)!
+    this.node
+      .handle(
+        protocol,
+        (stream, connection) =>
+          serveOn(stream, {
+            ...this.exchanging(),
+            protocol,
+            handlers: this.handlers,
+            from: connection.remotePeer.toString() as PeerId,
+            stopping: this.stopping.signal,
+          }),
+        {
+          // More than are answered, so that a peer in excess is told so instead of being reset.
+          maxInboundStreams: maxConcurrentPerPeer * 2,
+          maxOutboundStreams: connectionLimits.maxStreams,
+          runOnLimitedConnection: true,
+        },
+      )
+      .catch((thrown: unknown) => {
+        // The handler itself is in place; what failed is a note of it in the store of peers.
+        if (!this.stopping.signal.aborted) this.onHandlerError?.(thrown, { protocol, from: this.self })
+      })
+  }
+
+  async request(
+    peer: PeerId,
+    protocol: ProtocolId,
+    bytes: Uint8Array,
+    options: RequestOptions,
+  ): Promise<Uint8Array> {
+    this.assertRunning()
+    const { maxReplyBytes, timeoutMs = transportLimits.requestTimeoutMs, signal } = options
+    const wholeMs = timeoutMs + (maxReplyBytes / transportLimits.slowestBytesPerSecond) * 1000
+    try {
+      return await this.within(
+        { timeoutMs, wholeMs, signal, what: `A request to ${peer} (${protocol})` },
+        async (until, progress) => {
+          const stream = await this.open(peer, protocol, until)
+          return askOn(stream, { ...this.exchanging(), peer, bytes, maxReplyBytes, signal: until, progress })
+        },
+      )
+    } catch (thrown) {
+      if (thrown instanceof GroundswellError && thrown.code === 'peer/timeout') {
+        this.ledger.refused(peer, 'reply-timeout')
+      }
+      throw thrown
+    }
+  }
+
+  stop(): Promise<void> {
+    this.stopped ??= (async () => {
+      this.stopping.abort(stopped())
+      // libp2p waits half a second for each connection that its other end closes in the same moment.
+      const bye = { signal: AbortSignal.timeout(closeTimeoutMs) }
+      await Promise.all(
+        this.node.getConnections().map((each) => each.close(bye).catch(() => each.abort(stopped()))),
+      )
+      await this.node.stop()
+    })()
+    return this.stopped
+  }
+
+  /**
+   * A stream for one request, over the connection at hand or a new one. A connection whose other end has vanished
+   * looks open until it is used; as nothing was asked yet, a new one is tried.
+   */
+  private async open(peer: PeerId, protocol: ProtocolId, signal: AbortSignal): Promise<Stream> {
+    const connection = this.openConnections(peer)[0]
+    if (connection !== undefined) {
+      try {
+        return await this.streamOn(connection, protocol, signal)
+      } catch (thrown) {
+        signal.throwIfAborted()
+        if (thrown instanceof GroundswellError) throw thrown
+        this.ledger.refused(peer, 'connection-broken')
+      }
+    }
+    try {
+      return await this.streamOn(await this.connect(peer, connection, signal), protocol, signal)
+    } catch (thrown) {
+      signal.throwIfAborted()
+      if (thrown instanceof GroundswellError) throw thrown
+      this.ledger.refused(peer, 'connection-broken')
+      throw broken(peer, thrown)
+    }
+  }
+
+  private async streamOn(connection: Connection, protocol: ProtocolId, signal: AbortSignal): Promise<Stream> {
+    try {
+      return await connection.newStream(protocol, {
+        signal,
+        runOnLimitedConnection: true,
+        maxOutboundStreams: connectionLimits.maxStreams,
+      })
+    } catch (thrown) {
+      if (!(thrown instanceof Error) || thrown.name !== 'UnsupportedProtocolError') throw thrown
+      const peer = connection.remotePeer.toString() as PeerId
+      throw errorFrom(peer, { code: 'peer/unsupported', message: `it does not answer ${protocol}.` })
+    }
+  }
+
+  private openConnections(peer: PeerId): Connection[] {
+    return this.node.getConnections(peerIdFromString(peer)).filter(({ status }) => status === 'open')
+  }
+
+  /** A connection other than one that failed. */
+  private async connect(
+    peer: PeerId,
+    failed: Connection | undefined,
+    signal: AbortSignal,
+  ): Promise<Connection> {
+    const other = this.openConnections(peer).find((each) => each !== failed)
+    if (other !== undefined) return other
+    try {
+      const known = this.known.get(peer)
+      // Without an address of ours, libp2p uses those that the peer told when it connected.
+      const target = known === undefined ? peerIdFromString(peer) : [...known].map((each) => multiaddr(each))
+      return await this.node.dial(target, { signal, force: failed !== undefined })
+    } catch (thrown) {
+      signal.throwIfAborted()
+      throw unreachable(peer, thrown)
+    }
+  }
+
+  private remember(peer: PeerId, address: string): void {
+    const known = this.known.get(peer) ?? new Set()
+    this.known.delete(peer)
+    this.known.set(peer, known)
+    known.delete(address)
+    known.add(address)
+    const [oldestAddress] = known
+    if (known.size > addressBook.perPeer) known.delete(oldestAddress!)
+    const [oldestPeer] = this.known.keys()
+    if (this.known.size > addressBook.peers) this.known.delete(oldestPeer!)
+  }
+
+  /** Runs work that ends with the deadline, the caller's signal or this transport. */
+  private within<Result>(
+    deadline: Omit<Deadline, 'clock'>,
+    work: (signal: AbortSignal, progress: () => void) => Promise<Result>,
+  ): Promise<Result> {
+    const signals = deadline.signal === undefined ? [] : [deadline.signal]
+    const signal = AbortSignal.any([this.stopping.signal, ...signals])
+    return withDeadline({ ...deadline, clock: this.clock, signal }, work)
+  }
+
+  private exchanging(): Exchanging {
+    return { ledger: this.ledger, within: (deadline, work) => this.within(deadline, work) }
+  }
+
+  private assertRunning(): void {
+    if (this.stopping.signal.aborted) throw stopped()
+  }
+}
