@@ -27,10 +27,3 @@ export function bytesOfToken(token: string): Uint8Array | undefined {
   }
   return result
 }
-
-/** Bytes written in the alphabet. */
-export function tokenOfBytes(token: Uint8Array): string {
-  let text = ''
-  for (const byte of token) text += characters[byte]!
-  return text
-}

@@ -1,6 +1,6 @@
 /**
  * `tokenizer.json`, the file of Hugging Face's `tokenizers` (https://github.com/huggingface/tokenizers), for byte-level
- * BPE: GPT-2's, Llama 3's, Qwen's, SmolLM's and the ones trained here. A file that would give other ids here than there
+ * BPE: GPT-2's, Llama 3's, SmolLM's and the ones trained here. A file that would give other ids here than there
  * is refused, with the name of what is not supported. `truncation` and `padding` shape batches rather than text and are
  * passed over, as `transformers` overrides them in every call.
  */
@@ -328,7 +328,7 @@ function refuseUnless(condition: boolean, source: string, what: string): asserts
   if (condition) return
   throw new GroundswellError(`${source} uses ${what}, which is not supported.`, {
     code: 'tokenizer/unsupported',
-    remedy: 'Use a byte-level BPE tokenizer such as that of GPT-2, Llama 3, Qwen or SmolLM.',
+    remedy: 'Use a byte-level BPE tokenizer such as that of GPT-2, Llama 3 or SmolLM.',
   })
 }
 
