@@ -1,4 +1,7 @@
-/** What is written: the same bytes every time, nothing twice, nothing needless, and what rematerialisation adds. */
+/**
+ * What is written: the same bytes every time, nothing twice, nothing needless, and what rematerialisation
+ * adds.
+ */
 import { describe, expect, test } from 'vitest'
 import {
   add,
@@ -9,6 +12,7 @@ import {
   div,
   emitOnnx,
   exp,
+  gather,
   grad,
   iota,
   matmul,
@@ -134,6 +138,14 @@ describe('emission writes nothing needless', () => {
   test('what no output needs is not written', () => {
     exp(x)
     expect(operators({ output: tanh(x) })).toEqual(['Tanh'])
+  })
+
+  test('an operand that the lowering has no use for is not written', () => {
+    const ids = parameter('ids', [2], 'int32')
+    const [gradient] = grad(sum(exp(gather(w, ids))), [w])
+    expect(
+      operatorsOf(emitOnnx(programOf({ gradient: gradient! }, [w, ids]), { dialect: 'cpu' }).bytes),
+    ).toEqual(['Gather', 'Exp', 'Reshape', 'Equal', 'Cast', 'Gemm'])
   })
 
   test('a large mask is a handful of nodes, not a constant', () => {

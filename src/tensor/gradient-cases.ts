@@ -1,4 +1,7 @@
-/** One case for each operation and composite with a gradient: tests differentiate them and run them on every backend. */
+/**
+ * One case for each operation and composite with a gradient: tests differentiate them and run them on every
+ * backend.
+ */
 import {
   abs,
   add,

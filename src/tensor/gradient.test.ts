@@ -48,7 +48,7 @@ describe('gradients', () => {
   test.each(Object.keys(cases))('%s: on WebAssembly', async (name) => {
     const { program, loss, feed } = gradientProgram(cases[name]!)
     for (const whole of [program, loss]) {
-      const results = await runOnnx(whole, feed, 'portable', 'wasm')
+      const results = await runOnnx(whole, feed, 'portable', { build: 'wasm' })
       expect(resultDistance(results, runReference(whole, feed))).toBeLessThan(3e-6)
     }
   })

@@ -1,7 +1,7 @@
 /**
- * Reverse-mode differentiation: from the loss back to its inputs each node turns the gradient of its output into
- * gradients of its inputs, and a tensor used several times receives their sum. The result is an ordinary graph, so
- * it can be differentiated again.
+ * Reverse-mode differentiation: from the loss back to its inputs each node turns the gradient of its output
+ * into gradients of its inputs, and a tensor used several times receives their sum. The result is an ordinary
+ * graph, so it can be differentiated again.
  */
 
 import { topologicalOrder } from './graph.ts'
@@ -12,7 +12,10 @@ import { concat, padOperation } from './operations/shape.ts'
 import { shapeError } from './rules.ts'
 import { apply, isOf, sameShape, type Tensor } from './tensor.ts'
 
-/** Gradients of a scalar loss, one for each tensor of `withRespectTo`; zeros where the loss does not depend on it. */
+/**
+ * Gradients of a scalar loss, one for each tensor of `withRespectTo`; zeros where the loss does not depend on
+ * it.
+ */
 export function grad(loss: Tensor, withRespectTo: readonly Tensor[]): Tensor[] {
   if (loss.dtype !== 'float32' || loss.shape.length !== 0) {
     throw shapeError('grad', 'the loss must be a float32 scalar; sum or mean it first', [loss])
@@ -21,7 +24,9 @@ export function grad(loss: Tensor, withRespectTo: readonly Tensor[]): Tensor[] {
   return gradients.map((gradient, i) => gradient ?? zeros(withRespectTo[i]!.shape))
 }
 
-/** The vector-Jacobian product of `output` with `cotangent`, for each tensor; `undefined` where none flows. */
+/**
+ * The vector-Jacobian product of `output` with `cotangent`, for each tensor; `undefined` where none flows.
+ */
 export function propagate(
   output: Tensor,
   cotangent: Tensor,
@@ -66,8 +71,9 @@ function identityOf(tensor: Tensor): Tensor | string {
 }
 
 /**
- * The sum of gradients that arrive at one tensor, written so that it costs least: slices that were cut from it are
- * joined again instead of padded and added, and scattered rows are added onto the rest instead of onto zeros.
+ * The sum of gradients that arrive at one tensor, written so that it costs least: slices that were cut from
+ * it are joined again instead of padded and added, and scattered rows are added onto the rest instead of onto
+ * zeros.
  */
 function accumulate(parts: readonly Tensor[]): Tensor {
   if (parts.length === 1) return parts[0]!

@@ -1,4 +1,7 @@
-/** Floor 1: symbolic tensors, their gradients, and the ONNX programs that backends run. Nothing here runs anything. */
+/**
+ * Floor 1: symbolic tensors, their gradients, and the ONNX programs that backends run. Nothing here runs
+ * anything.
+ */
 export { type CausalAttentionOptions, causalAttention, causalMask } from './composite/attention.ts'
 export { clipByGlobalNorm, globalNorm } from './composite/clip.ts'
 export { type CrossEntropyOptions, crossEntropy, tokenLogProbabilities } from './composite/loss.ts'

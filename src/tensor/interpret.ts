@@ -1,6 +1,7 @@
 /**
- * The boring twin: runs a program on plain arrays in float64, one operation after the other, as it was written and
- * without any of the rewrites. Slow and simple, so that what is emitted can be checked against it.
+ * The boring twin: runs a program on plain arrays in float64, one operation after the other, as it was
+ * written and without any of the rewrites. Slow and simple, so that what is emitted can be checked against
+ * it.
  */
 import { GroundswellError } from '../core/index.ts'
 import { topologicalOrder } from './graph.ts'

@@ -1,6 +1,6 @@
 /**
- * A program is what a backend runs: named inputs that are fed at every run, named state that stays on the device,
- * outputs that come back, and the next values of state. Checking and ordering happen here, once.
+ * A program is what a backend runs: named inputs that are fed at every run, named state that stays on the
+ * device, outputs that come back, and the next values of state. Checking and ordering happen here, once.
  */
 import { GroundswellError } from '../core/index.ts'
 import { topologicalOrder } from './graph.ts'

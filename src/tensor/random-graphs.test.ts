@@ -1,4 +1,7 @@
-/** Random graphs: ONNX Runtime, which sees the rewritten graph, agrees with the interpreter, which sees the original. */
+/**
+ * Random graphs: ONNX Runtime, which sees the rewritten graph, agrees with the interpreter, which sees the
+ * original.
+ */
 import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import {
@@ -39,7 +42,10 @@ import { normalNumbers, programOf, resultDistance, runOnnx, runReference } from 
 /** One step of growth: chooses operands among the tensors so far and makes one more. */
 type Growth = (pick: () => Tensor, number: () => number) => Tensor
 
-/** Operands of one shape: the second is brought to the shape of the first, in ways that the rewrites like to undo. */
+/**
+ * Operands of one shape: the second is brought to the shape of the first, in ways that the rewrites like to
+ * undo.
+ */
 function alike(a: Tensor, b: Tensor): Tensor {
   if (sizeOf(a.shape) === sizeOf(b.shape)) return reshape(b, a.shape)
   return broadcastTo(

@@ -1,4 +1,7 @@
-/** Rules that shapes and dtypes of many operations share, and the errors that name the operation and the shapes. */
+/**
+ * Rules that shapes and dtypes of many operations share, and the errors that name the operation and the
+ * shapes.
+ */
 import { GroundswellError } from '../core/index.ts'
 import { type DType, describe, type Shape, sameShape, type TensorSpec } from './tensor.ts'
 

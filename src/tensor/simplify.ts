@@ -1,7 +1,7 @@
 /**
- * Rewrites a graph into an equal one that costs less. Every node is interned: two nodes of one operation with equal
- * attributes and equal inputs become one (common-subexpression elimination), and a node that a rule knows better
- * becomes what the rule says. What no output needs is never visited.
+ * Rewrites a graph into an equal one that costs less. Every node is interned: two nodes of one operation with
+ * equal attributes and equal inputs become one (common-subexpression elimination), and a node that a rule
+ * knows better becomes what the rule says. What no output needs is never visited.
  */
 import { topologicalOrder } from './graph.ts'
 import { fusionRules } from './rewrites/fusion.ts'

@@ -12,14 +12,19 @@ export function stridesOf(shape: Shape): number[] {
   return strides
 }
 
-/** Strides with which an array of `shape` is read as if it had the shape `target` (0 along broadcast axes). */
+/**
+ * Strides with which an array of `shape` is read as if it had the shape `target` (0 along broadcast axes).
+ */
 export function broadcastStrides(shape: Shape, target: Shape): number[] {
   const own = stridesOf(shape)
   const missing = target.length - shape.length
   return target.map((_, axis) => (axis < missing || shape[axis - missing] === 1 ? 0 : own[axis - missing]!))
 }
 
-/** For each element of an array of `shape`, in order, where it lies in an array read with `strides` from `start`. */
+/**
+ * For each element of an array of `shape`, in order, where it lies in an array read with `strides` from
+ * `start`.
+ */
 export function offsetsOf(shape: Shape, strides: readonly number[], start = 0): Int32Array {
   const offsets = new Int32Array(sizeOf(shape))
   const position = new Array<number>(shape.length).fill(0)

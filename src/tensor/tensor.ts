@@ -1,11 +1,13 @@
 /**
- * A tensor here is a promise of numbers, not the numbers: an immutable node of a directed acyclic graph that says
- * which operation makes it from which other tensors. Shapes and element types are known when the node is built, so a
- * mistake throws where it was made. Nothing is executed in this room except by the slow reference interpreter.
+ * A tensor here is a promise of numbers, not the numbers: an immutable node of a directed acyclic graph that
+ * says which operation makes it from which other tensors. Shapes and element types are known when the node is
+ * built, so a mistake throws where it was made. Nothing is executed in this room except by the slow reference
+ * interpreter.
  *
- * Each operation is one record (`Operation`) that holds all that is known about it: the rule for its output's shape
- * and dtype, its gradient, how it is written in ONNX, and what it computes. A node points to its record, so there
- * is no registry to keep in step and a new operation may be defined next to the only code that uses it.
+ * Each operation is one record (`Operation`) that holds all that is known about it: the rule for its output's
+ * shape and dtype, its gradient, how it is written in ONNX, and what it computes. A node points to its
+ * record, so there is no registry to keep in step and a new operation may be defined next to the only code
+ * that uses it.
  */
 import type { GraphBuilder } from './onnx/graph-builder.ts'
 
@@ -18,12 +20,15 @@ export interface TensorSpec {
 }
 
 /**
- * Which ONNX operators may be used. `portable` is the standard set that every ONNX Runtime backend has; `cpu` adds
- * the `com.microsoft` operators of ONNX Runtime's CPU kernels where they are faster.
+ * Which ONNX operators may be used. `portable` is the standard set that every ONNX Runtime backend has; `cpu`
+ * adds the `com.microsoft` operators of ONNX Runtime's CPU kernels where they are faster.
  */
 export type Dialect = 'portable' | 'cpu'
 
-/** What an operation needs to know beyond its inputs: axes, sizes, flags. Plain data, so that equal means equal. */
+/**
+ * What an operation needs to know beyond its inputs: axes, sizes, flags. Plain data, so that equal means
+ * equal.
+ */
 export type Attributes = Readonly<Record<string, unknown>>
 
 export interface Tensor extends TensorSpec {
@@ -55,6 +60,8 @@ export interface LoweringContext<A> {
 
 export interface LoweredValue extends TensorSpec {
   readonly name: string
+  /** The number that fills the tensor, where that is known. */
+  readonly uniform: number | undefined
 }
 
 /** Numbers in row-major order; int32 as whole numbers, bool as 0 and 1. */
@@ -78,9 +85,14 @@ export interface Operation<A = Attributes> {
   lower(context: LoweringContext<A>): string
   /** What the operation computes, in float64. */
   evaluate(context: EvaluationContext<A>): Float64Array
-  /** The value is the first input's, and only differentiation sees the difference; emission skips the node. */
+  /**
+   * The value is the first input's, and only differentiation sees the difference; emission skips the node.
+   */
   readonly transparent?: true
-  /** Result depends on rounding only, not on a machine's math library: may be computed when the graph is emitted. */
+  /**
+   * Result depends on rounding only, not on a machine's math library: may be computed when the graph is
+   * emitted.
+   */
   readonly exact?: true
   /** Applied element by element with NumPy broadcasting, so a broadcast input need not be made explicit. */
   readonly broadcasts?: true

@@ -1,6 +1,6 @@
 /**
- * What this room's tests share: random numbers for placeholders, the run of a program by ONNX Runtime and by the reference
- * interpreter, and gradients by central differences.
+ * What this room's tests share: random numbers for placeholders, the run of a program by ONNX Runtime and by
+ * the reference interpreter, and gradients by central differences.
  */
 import { BinaryReader, WireType } from '@bufbuild/protobuf/wire'
 import type * as OnnxRuntime from 'onnxruntime-common'
@@ -67,17 +67,23 @@ export function runReference(program: Program, feed: Record<string, Numbers>): R
   )
 }
 
+export interface RunOptions {
+  readonly build?: 'native' | 'wasm'
+  /** Of the native build; WebAssembly runs on one. */
+  readonly threads?: number
+}
+
 /** The same according to ONNX Runtime: its CPU kernels, or those of its WebAssembly build. */
 export async function runOnnx(
   program: Program,
   feed: Record<string, Numbers>,
   dialect: Dialect = 'portable',
-  build: 'native' | 'wasm' = 'native',
+  { build = 'native', threads = 1 }: RunOptions = {},
 ): Promise<Results> {
   const { InferenceSession, Tensor } = await load(build)
   const emitted = emitOnnx(program, { dialect })
   const session = await InferenceSession.create(emitted.bytes, {
-    intraOpNumThreads: 1,
+    intraOpNumThreads: threads,
     interOpNumThreads: 1,
     logSeverityLevel: 3,
   })
@@ -183,7 +189,10 @@ export function gradientError(gradientCase: GradientCase): number {
   return worst
 }
 
-/** The operators of an ONNX model, in order: graph is field 7 of a model, node field 1 of a graph, op_type field 4. */
+/**
+ * The operators of an ONNX model, in order: graph is field 7 of a model, node field 1 of a graph, op_type
+ * field 4.
+ */
 export function operatorsOf(model: Uint8Array): string[] {
   const graph = fieldsOf(model, 7)[0]!
   return fieldsOf(graph, 1).map((node) => new TextDecoder().decode(fieldsOf(node, 4)[0]))

@@ -1,7 +1,8 @@
 /**
- * Causal attention with grouped heads (Ainslie et al., https://arxiv.org/abs/2305.13245). The query heads that share a key
- * head are stacked along the rows of one matrix, so keys and values are never repeated in memory. With `blockSize` the
- * queries are taken in blocks, each against the keys up to its own end: the masked half of the scores is not computed.
+ * Causal attention with grouped heads (Ainslie et al., https://arxiv.org/abs/2305.13245). The query heads
+ * that share a key head are stacked along the rows of one matrix, so keys and values are never repeated in
+ * memory. With `blockSize` the queries are taken in blocks, each against the keys up to its own end: the
+ * masked half of the scores is not computed.
  */
 
 import { sum } from '../operations/broadcast.ts'
@@ -89,7 +90,10 @@ interface BlockOptions {
   readonly groups: number
 }
 
-/** Attention of the last `rows` positions. The backward pass uses the probabilities again: dS = P∘(dP − rowsum(dO∘O)). */
+/**
+ * Attention of the last `rows` positions. The backward pass uses the probabilities again: dS = P∘(dP −
+ * rowsum(dO∘O)).
+ */
 function attendBlock({ q, k, v, scale, groups }: BlockOptions): Tensor {
   const [batch, keyHeads, stacked] = q.shape as [number, number, number]
   const seen = k.shape[2]!

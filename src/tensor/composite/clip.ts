@@ -1,4 +1,7 @@
-/** Clipping by the norm of all gradients together (Pascanu et al., https://arxiv.org/abs/1211.5063), as PyTorch does it. */
+/**
+ * Clipping by the norm of all gradients together (Pascanu et al., https://arxiv.org/abs/1211.5063), as
+ * PyTorch does it.
+ */
 import { add, div, minimum, mul, sqrt } from '../operations/elementwise.ts'
 import { scalar } from '../operations/leaves.ts'
 import { sumOfSquares } from '../operations/reduce.ts'

@@ -1,4 +1,6 @@
-/** Cross-entropy of next-token prediction, and the log-probabilities that scoring and preference losses need. */
+/**
+ * Cross-entropy of next-token prediction, and the log-probabilities that scoring and preference losses need.
+ */
 import { sum } from '../operations/broadcast.ts'
 import { customGradient } from '../operations/control.ts'
 import { cast, div, equal, exp, logicalNot, maximum, mul, neg, where } from '../operations/elementwise.ts'

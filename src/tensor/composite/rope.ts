@@ -1,6 +1,7 @@
 /**
- * Rotary position embedding (Su et al., https://arxiv.org/abs/2104.09864) as Llama in `transformers` computes it: the first
- * and the second half of a head are the two coordinates that are turned, by an angle of position·θ^(−2i/d).
+ * Rotary position embedding (Su et al., https://arxiv.org/abs/2104.09864) as Llama in `transformers` computes
+ * it: the first and the second half of a head are the two coordinates that are turned, by an angle of
+ * position·θ^(−2i/d).
  */
 import { cast, cos, mul, sin } from '../operations/elementwise.ts'
 import { gather } from '../operations/indexing.ts'
@@ -15,13 +16,17 @@ export interface RopeOptions {
   readonly theta?: number
   /** Angles per position, headDim/2 of them, in place of those that follow from `theta` (scaled variants). */
   readonly frequencies?: readonly number[]
-  /** The axis of positions: −2 for [batch, heads, sequence, headDim], −3 for [batch, sequence, heads, headDim]. */
+  /**
+   * The axis of positions: −2 for [batch, heads, sequence, headDim], −3 for [batch, sequence, heads,
+   * headDim].
+   */
   readonly sequenceAxis?: number
   /** int32 [sequence], if the positions are not 0, 1, 2 … */
   readonly positions?: Tensor
   /**
-   * One more than the largest of `positions`. With it the angles are read from a table that is made when the program is
-   * loaded; without it sine and cosine are computed at every run, which on a GPU costs four digits.
+   * One more than the largest of `positions`. With it the angles are read from a table that is made when the
+   * program is loaded; without it sine and cosine are computed at every run, which on a GPU costs four
+   * digits.
    */
   readonly maxPositions?: number
 }
@@ -71,8 +76,8 @@ export function ropeFrequencies(headDim: number, theta: number): number[] {
 }
 
 /*
- * The frequencies become bytes of the program, and JavaScript leaves the last bit of Math.exp, Math.log and ** to the
- * engine. These two use only operations that IEEE 754 fixes, so the program has one CID everywhere.
+ * The frequencies become bytes of the program, and JavaScript leaves the last bit of Math.exp, Math.log and
+ * ** to the engine. These two use only operations that IEEE 754 fixes, so the program has one CID everywhere.
  */
 
 /** eˣ: the Taylor series of x/2¹⁰, squared ten times. */

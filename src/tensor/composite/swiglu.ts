@@ -4,8 +4,8 @@ import { add, mul, sigmoid, silu, sub } from '../operations/elementwise.ts'
 import type { Tensor } from '../tensor.ts'
 
 /**
- * silu(gate)·up. With σ = sigmoid(gate) and dUp = g·silu(gate), dGate = up·(σ·(g − dUp) + dUp): one pass less than the
- * product rule would take.
+ * silu(gate)·up. With σ = sigmoid(gate) and dUp = g·silu(gate), dGate = up·(σ·(g − dUp) + dUp): one pass less
+ * than the product rule would take.
  */
 export function swiglu(gate: Tensor, up: Tensor): Tensor {
   return customGradient(

@@ -1,9 +1,11 @@
 /**
- * From a program to an ONNX model. The graph is simplified, its nodes are written in an order that depends only on the
- * program's names and structure, and the protobuf has no field that varies: one program, one sequence of bytes.
+ * From a program to an ONNX model. The graph is simplified, its nodes are written in an order that depends
+ * only on the program's names and structure, and the protobuf has no field that varies: one program, one
+ * sequence of bytes.
  */
 
 import { topologicalOrder } from '../graph.ts'
+import { uniformValue } from '../operations/leaves.ts'
 import { defineProgram, type EmittedProgram, type Program, specsOf, updateName } from '../program.ts'
 import { simplify } from '../simplify.ts'
 import type { Dialect, LoweredValue, Tensor, TensorSpec } from '../tensor.ts'
@@ -28,14 +30,14 @@ export function emitOnnx(program: Program, { dialect }: EmitOptions): EmittedPro
   const builder = createGraphBuilder()
   const names = new Map<Tensor, string>()
   for (const node of topologicalOrder(roots)) {
-    const inputs = node.inputs.map(
-      (input): LoweredValue => ({ name: names.get(input)!, shape: input.shape, dtype: input.dtype }),
-    )
+    const inputs = node.inputs.map((input): LoweredValue => {
+      return { name: names.get(input)!, shape: input.shape, dtype: input.dtype, uniform: uniformValue(input) }
+    })
     const { op, attributes } = node
     names.set(node, op.lower({ dialect, graph: builder, inputs, attributes, output: node }))
   }
 
-  const graph = builder.build()
+  const graph = builder.build(roots.map((root) => names.get(root)!))
   const { renamed, copies } = nameOutputs(
     produced.map(([name], i) => [name, names.get(roots[i]!)!]),
     new Set(graph.nodes.flatMap(({ outputs }) => outputs)),
@@ -76,8 +78,8 @@ function valueInfo([name, { dtype, shape }]: [string, TensorSpec]): OnnxValueInf
 }
 
 /**
- * A value that a node computes takes the name of the output it is. A placeholder, a constant or a value that has a name
- * already reaches its output through a copy.
+ * A value that a node computes takes the name of the output it is. A placeholder, a constant or a value that
+ * has a name already reaches its output through a copy.
  */
 function nameOutputs(
   outputs: readonly (readonly [name: string, value: string])[],

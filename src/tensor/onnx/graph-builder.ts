@@ -14,7 +14,10 @@ export interface NodeOptions {
 }
 
 export interface GraphBuilder {
-  /** Adds a node with one output and gives that output's name. An empty input name leaves an optional input out. */
+  /**
+   * Adds a node with one output and gives that output's name. An empty input name leaves an optional input
+   * out.
+   */
   node(type: string, inputs: readonly string[], options?: NodeOptions): string
   /** Adds a node with several outputs. */
   nodes(type: string, inputs: readonly string[], outputs: number, options?: NodeOptions): readonly string[]
@@ -26,13 +29,14 @@ export interface GraphBuilder {
   declare(name: string, spec: TensorSpec): void
 }
 
+/** What the results need, in the order in which it was added. */
 export interface BuiltGraph {
   readonly nodes: readonly OnnxNode[]
   readonly initialisers: readonly OnnxTensor[]
   readonly valueInfo: readonly OnnxValueInfo[]
 }
 
-export function createGraphBuilder(): GraphBuilder & { build(): BuiltGraph } {
+export function createGraphBuilder(): GraphBuilder & { build(results: readonly string[]): BuiltGraph } {
   const nodes: OnnxNode[] = []
   const initialisers: OnnxTensor[] = []
   const valueInfo = new Map<string, OnnxValueInfo>()
@@ -77,7 +81,19 @@ export function createGraphBuilder(): GraphBuilder & { build(): BuiltGraph } {
     declare: (name, { shape, dtype }) => {
       valueInfo.set(name, { name, type: dtype, shape })
     },
-    build: () => ({ nodes, initialisers, valueInfo: [...valueInfo.values()] }),
+    build: (results) => {
+      const needed = new Set(results)
+      const live = nodes.toReversed().filter(({ inputs, outputs }) => {
+        if (!outputs.some((output) => needed.has(output))) return false
+        for (const input of inputs) needed.add(input)
+        return true
+      })
+      return {
+        nodes: live.reverse(),
+        initialisers: initialisers.filter(({ name }) => needed.has(name)),
+        valueInfo: [...valueInfo.values()].filter(({ name }) => needed.has(name)),
+      }
+    },
   }
 }
 

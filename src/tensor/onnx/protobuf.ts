@@ -1,7 +1,7 @@
 /**
  * Writes the ONNX messages that a graph needs, field numbers as in
- * https://github.com/onnx/onnx/blob/v1.17.0/onnx/onnx.proto. Fields are written in ascending order and nothing depends
- * on time or machine, so equal models are equal bytes.
+ * https://github.com/onnx/onnx/blob/v1.17.0/onnx/onnx.proto. Fields are written in ascending order and
+ * nothing depends on time or machine, so equal models are equal bytes.
  */
 import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire'
 

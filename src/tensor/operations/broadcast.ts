@@ -1,4 +1,7 @@
-/** Sum and broadcast: each is the other's adjoint, and all other gradients of broadcasting go through this pair. */
+/**
+ * Sum and broadcast: each is the other's adjoint, and all other gradients of broadcasting go through this
+ * pair.
+ */
 import {
   broadcastShapes,
   normaliseAxes,

@@ -1,7 +1,7 @@
 /**
- * Operations that change what differentiation does and leave values alone: a stop for gradients, gradients written
- * by hand, and a block that is computed again in the backward pass instead of kept in memory
- * (Chen et al., https://arxiv.org/abs/1604.06174).
+ * Operations that change what differentiation does and leave values alone: a stop for gradients, gradients
+ * written by hand, and a block that is computed again in the backward pass instead of kept in memory (Chen et
+ * al., https://arxiv.org/abs/1604.06174).
  */
 import { GroundswellError } from '../../core/index.ts'
 import { propagate } from '../gradient.ts'
@@ -41,7 +41,9 @@ interface CustomGradientAttributes {
   readonly backward: (context: BackwardContext) => readonly (Tensor | undefined)[]
 }
 
-/** Inputs: the output itself, the inputs proper, the saved tensors. Only the inputs proper receive a gradient. */
+/**
+ * Inputs: the output itself, the inputs proper, the saved tensors. Only the inputs proper receive a gradient.
+ */
 const customGradientOperation: Operation<CustomGradientAttributes> = {
   ...transparent('customGradient'),
   gradient: ({ inputs: [output, ...rest], attributes: { inputCount, backward }, gradient }) => {
@@ -58,8 +60,9 @@ const customGradientOperation: Operation<CustomGradientAttributes> = {
 }
 
 /**
- * `forward(...inputs)` with a gradient written by hand. Tensors that `forward` takes from outside of `inputs` count as
- * constants. What the backward pass shall use again goes into `saved`, so that rematerialisation knows of it.
+ * `forward(...inputs)` with a gradient written by hand. Tensors that `forward` takes from outside of `inputs`
+ * count as constants. What the backward pass shall use again goes into `saved`, so that rematerialisation
+ * knows of it.
  */
 export function customGradient(
   inputs: readonly Tensor[],
@@ -75,8 +78,9 @@ export function customGradient(
 }
 
 /**
- * The value of `x`, available only once `after` is. ONNX has no such operator, so the shape given to a Reshape is made to
- * depend on `after`: nothing is copied, no optimiser can see through it, and the execution order follows.
+ * The value of `x`, available only once `after` is. ONNX has no such operator, so the shape given to a
+ * Reshape is made to depend on `after`: nothing is copied, no optimiser can see through it, and the execution
+ * order follows.
  */
 const barrierOperation: Operation<Record<string, never>> = {
   name: 'barrier',
@@ -118,8 +122,8 @@ const rematerialiseOperation: Operation<RematerialiseAttributes> = {
 }
 
 /**
- * `block(...inputs)`, whose inner results are not kept for the backward pass but computed again there from the inputs.
- * Weights and masks that the block takes from outside receive their gradients as usual.
+ * `block(...inputs)`, whose inner results are not kept for the backward pass but computed again there from
+ * the inputs. Weights and masks that the block takes from outside receive their gradients as usual.
  */
 export function rematerialise(inputs: readonly Tensor[], block: (...inputs: Tensor[]) => Tensor): Tensor {
   const output = block(...inputs)

@@ -1,6 +1,6 @@
 /**
- * Arithmetic element by element, with NumPy broadcasting. An operation of one or two operands is a row of a table:
- * ONNX's name for it, what it computes, and its gradient.
+ * Arithmetic element by element, with NumPy broadcasting. An operation of one or two operands is a row of a
+ * table: ONNX's name for it, what it computes, and its gradient.
  */
 import { broadcastShapes, dtypeError, requireDType, requireSameDType } from '../rules.ts'
 import { broadcastStrides, offsetsOf } from '../strides.ts'

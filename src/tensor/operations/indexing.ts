@@ -12,6 +12,7 @@ import {
 } from '../tensor.ts'
 import { cast, equal } from './elementwise.ts'
 import { iota, zeros } from './leaves.ts'
+import { lowerScatterAdd } from './scatter-add.ts'
 import { reshape } from './shape.ts'
 
 type None = Record<string, never>
@@ -66,13 +67,7 @@ export const scatterAddOperation: Operation<None> = {
     return base!
   },
   gradient: ({ inputs: [, indices], gradient }) => [gradient, undefined, gather(gradient, indices!)],
-  lower: ({ graph, inputs: [base, indices, updates] }) => {
-    const asRows = graph.node('Reshape', [indices!.name, graph.int64([...indices!.shape, 1])])
-    const wide = graph.node('Cast', [asRows], { attributes: { to: { int: 7 } } })
-    return graph.node('ScatterND', [base!.name, wide, updates!.name], {
-      attributes: { reduction: { string: 'add' } },
-    })
-  },
+  lower: lowerScatterAdd,
   evaluate: ({ inputs: [base, indices, updates] }) => {
     const row = sizeOf(base!.shape.slice(1))
     const result = base!.data.slice()

@@ -1,7 +1,8 @@
 /**
- * Matrix products. Transposes of the factors and a scale are flags of the product, so that the backward graph, which
- * is mostly dX = dY·Wᵀ and dW = Xᵀ·dY, holds no Transpose node and copies nothing: on 2-D factors they become flags
- * of ONNX's Gemm, on batches those of ONNX Runtime's FusedMatMul where the dialect has it.
+ * Matrix products. Transposes of the factors and a scale are flags of the product, so that the backward
+ * graph, which is mostly dX = dY·Wᵀ and dW = Xᵀ·dY, holds no Transpose node and copies nothing: on 2-D
+ * factors they become flags of ONNX's Gemm, on batches those of ONNX Runtime's FusedMatMul where the dialect
+ * has it.
  */
 import { broadcastShapes, requireDType, shapeError } from '../rules.ts'
 import { broadcastStrides, offsetsOf } from '../strides.ts'

@@ -1,6 +1,6 @@
 /**
- * The two results of root-mean-square normalisation, as operations of their own because ONNX Runtime's CPU has both from
- * one kernel (`SimplifiedLayerNormalization`). Use `rmsNorm`, which knows their gradient.
+ * The two results of root-mean-square normalisation, as operations of their own because ONNX Runtime's CPU
+ * has both from one kernel (`SimplifiedLayerNormalization`). Use `rmsNorm`, which knows their gradient.
  */
 import { requireDType, shapeError } from '../rules.ts'
 import {
@@ -84,7 +84,10 @@ export function rmsNormalise(x: Tensor, weight: Tensor, epsilon: number): Tensor
   return apply(rmsNormaliseOperation, [x, weight], { epsilon: Math.fround(epsilon) })
 }
 
-/** 1/√(mean(x²) + ε), with the last axis kept at length 1; the weight only says which normalisation it belongs to. */
+/**
+ * 1/√(mean(x²) + ε), with the last axis kept at length 1; the weight only says which normalisation it belongs
+ * to.
+ */
 export function inverseRootMeanSquare(x: Tensor, weight: Tensor, epsilon: number): Tensor {
   return apply(inverseRootMeanSquareOperation, [x, weight], { epsilon: Math.fround(epsilon) })
 }

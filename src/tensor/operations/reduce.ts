@@ -1,4 +1,7 @@
-/** Reductions along axes beyond the plain sum: mean, largest, smallest, sum of squares, and where the largest is. */
+/**
+ * Reductions along axes beyond the plain sum: mean, largest, smallest, sum of squares, and where the largest
+ * is.
+ */
 import { normaliseAxis, reducedShape, requireDType, shapeError } from '../rules.ts'
 import { stridesOf } from '../strides.ts'
 import { apply, type Operation, sizeOf, type Tensor, type Value } from '../tensor.ts'

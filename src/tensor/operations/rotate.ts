@@ -1,7 +1,7 @@
 /**
- * The rotation inside rotary position embedding: (a, b) ↦ (a·cos − b·sin, b·cos + a·sin) on the two halves of the last
- * axis. A primitive because ONNX Runtime's CPU does it in one pass (`RotaryEmbedding`) where the standard operators need
- * nine, and because its gradient is the rotation back.
+ * The rotation inside rotary position embedding: (a, b) ↦ (a·cos − b·sin, b·cos + a·sin) on the two halves of
+ * the last axis. A primitive because ONNX Runtime's CPU does it in one pass (`RotaryEmbedding`) where the
+ * standard operators need nine, and because its gradient is the rotation back.
  */
 import { broadcastShapes, requireDType, shapeError } from '../rules.ts'
 import { broadcastStrides, offsetsOf } from '../strides.ts'

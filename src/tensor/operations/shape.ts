@@ -24,7 +24,9 @@ export const reshapeOperation: Operation<ReshapeAttributes> = {
   exact: true,
 }
 
-/** The same elements in the same order under another shape; one length may be −1 and follows from the rest. */
+/**
+ * The same elements in the same order under another shape; one length may be −1 and follows from the rest.
+ */
 export function reshape(x: Tensor, shape: Shape): Tensor {
   const unknown = shape.indexOf(-1)
   if (unknown < 0) {

@@ -1,4 +1,6 @@
-/** Softmax and its logarithm over the last axis; ONNX Runtime computes both without overflow in one kernel. */
+/**
+ * Softmax and its logarithm over the last axis; ONNX Runtime computes both without overflow in one kernel.
+ */
 import { requireDType, shapeError } from '../rules.ts'
 import { apply, type Operation, type Tensor } from '../tensor.ts'
 import { sum } from './broadcast.ts'

@@ -1,6 +1,6 @@
 /**
- * Rewrites that join an operation with the product it follows. They pay only if nobody else needs the bare product, so
- * they run after equal nodes have been merged and uses can be counted.
+ * Rewrites that join an operation with the product it follows. They pay only if nobody else needs the bare
+ * product, so they run after equal nodes have been merged and uses can be counted.
  */
 import { addOperation, subOperation } from '../operations/elementwise.ts'
 import {

@@ -1,4 +1,7 @@
-/** Rewrites that hold whatever else the graph holds: neutral elements, known numbers, needless moves of elements. */
+/**
+ * Rewrites that hold whatever else the graph holds: neutral elements, known numbers, needless moves of
+ * elements.
+ */
 
 import { broadcastOperation, sumOperation } from '../operations/broadcast.ts'
 import {
@@ -146,7 +149,7 @@ export function factorOf(node: Tensor): { x: Tensor; factor: number } | undefine
   return undefined
 }
 
-const neededMoves: Rule[] = [
+const moves: Rule[] = [
   ruleFor(reshapeOperation, ({ inputs: [x], shape }) => {
     if (sameShape(x!.shape, shape)) return x
     return isOf(x!, reshapeOperation) ? reshape(x!.inputs[0]!, shape) : undefined
@@ -229,6 +232,6 @@ export const identityRules: readonly Rule[] = [
   leaveBroadcastsImplicit,
   ...neutralElements,
   mergeFactors,
-  ...neededMoves,
+  ...moves,
   transposesIntoProducts,
 ]

@@ -1,4 +1,6 @@
-/** A rewrite looks at one node, whose inputs are rewritten already, and may name a better one of equal value. */
+/**
+ * A rewrite looks at one node, whose inputs are rewritten already, and may name a better one of equal value.
+ */
 import { isOf, type Operation, type Tensor } from '../tensor.ts'
 
 export interface RuleContext {
