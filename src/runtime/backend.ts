@@ -1,0 +1,186 @@
+/**
+ * The `Backend` that everyone uses, over any `Engine`.
+ *
+ * State is double-buffered: a run reads the front set of buffers and writes the next values into the back set, and
+ * the two change places once the run has succeeded. So a failed run leaves the state as it was, no value is copied,
+ * and no program can see a half-updated state. A back buffer exists only for tensors that some program updates: a
+ * state that is only evaluated costs its own size once.
+ */
+import { GroundswellError, messageOf } from '../core/index.ts'
+import type { EmittedProgram, TensorSpec } from '../tensor/index.ts'
+import { checkInputs, checkState, checkValues } from './checks.ts'
+import type { Engine, Session } from './engine.ts'
+import type { Backend, Executable, HostTensor, State } from './types.ts'
+
+/** Runs tasks one after the other, whatever becomes of each. */
+function queue(): <T>(task: () => Promise<T>) => Promise<T> {
+  let tail: Promise<unknown> = Promise.resolve()
+  return (task) => {
+    const result = tail.then(task, task)
+    tail = result.catch(() => undefined)
+    return result
+  }
+}
+
+const disposed = (what: string): GroundswellError =>
+  new GroundswellError(`${what} was used after it had been disposed of.`, { code: 'runtime/disposed' })
+
+export function backendOver<Buffer>(engine: Engine<Buffer>): Backend {
+  // Engines are not re-entrant, and runs on one state must not overlap; one line for all of it is enough, because
+  // a run uses all threads anyway.
+  const inTurn = queue()
+  const open = new Set<AsyncDisposable>()
+  let closed = false
+
+  class ResidentState implements State {
+    readonly specs: Readonly<Record<string, TensorSpec>>
+    readonly front: Map<string, Buffer>
+    readonly spare: Map<string, Buffer> = new Map()
+    isDisposed = false
+
+    constructor(specs: Readonly<Record<string, TensorSpec>>, front: Map<string, Buffer>) {
+      this.specs = specs
+      this.front = front
+    }
+
+    read(names: readonly string[] = Object.keys(this.specs)): Promise<Record<string, HostTensor>> {
+      return inTurn(async () => {
+        if (this.isDisposed) throw disposed('A state')
+        const values: Record<string, HostTensor> = {}
+        for (const name of names) {
+          const buffer = this.front.get(name)
+          if (buffer === undefined) {
+            throw new GroundswellError(`The state has no tensor “${name}”.`, {
+              code: 'runtime/state',
+              remedy: `It has ${Object.keys(this.specs).join(', ')}.`,
+            })
+          }
+          values[name] = await engine.download(buffer, this.specs[name]!)
+        }
+        return values
+      })
+    }
+
+    write(values: Readonly<Record<string, HostTensor>>): Promise<void> {
+      return inTurn(async () => {
+        if (this.isDisposed) throw disposed('A state')
+        checkValues(values, this.specs)
+        for (const [name, value] of Object.entries(values)) {
+          const old = this.front.get(name)!
+          this.front.set(name, await engine.upload(value))
+          await engine.release(old)
+        }
+      })
+    }
+
+    [Symbol.asyncDispose](): Promise<void> {
+      return inTurn(async () => {
+        if (this.isDisposed) return
+        this.isDisposed = true
+        open.delete(this)
+        for (const buffer of [...this.front.values(), ...this.spare.values()]) await engine.release(buffer)
+        this.front.clear()
+        this.spare.clear()
+      })
+    }
+  }
+
+  class LoadedExecutable implements Executable {
+    readonly program: EmittedProgram
+    readonly compileMs: number
+    private readonly session: Session<Buffer>
+    private isDisposed = false
+
+    constructor(program: EmittedProgram, compileMs: number, session: Session<Buffer>) {
+      this.program = program
+      this.compileMs = compileMs
+      this.session = session
+    }
+
+    run(state: State, inputs: Readonly<Record<string, HostTensor>>): Promise<Record<string, HostTensor>> {
+      return inTurn(async () => {
+        const { program } = this
+        if (this.isDisposed) throw disposed(`Program “${program.name}”`)
+        if (!(state instanceof ResidentState)) {
+          throw new GroundswellError(`Program “${program.name}” was given a state of another backend.`, {
+            code: 'runtime/state',
+            remedy: `Create the state with the same ${engine.name} backend that compiled the program.`,
+          })
+        }
+        if (state.isDisposed) throw disposed('A state')
+        checkInputs(program, inputs)
+        checkState(program, state.specs)
+        const { outputs, updated } = await this.session
+          .run({ inputs, state: state.front, spare: state.spare })
+          .catch((cause: unknown) => {
+            throw new GroundswellError(
+              `Program “${program.name}” failed on the ${engine.name} backend: ${messageOf(cause)}`,
+              { code: 'runtime/run', cause },
+            )
+          })
+        for (const [name, buffer] of updated) {
+          const replaced = state.front.get(name)!
+          if (engine.writesInPlace) state.spare.set(name, replaced)
+          else await engine.release(replaced)
+          state.front.set(name, buffer)
+        }
+        return outputs
+      })
+    }
+
+    [Symbol.asyncDispose](): Promise<void> {
+      return inTurn(async () => {
+        if (this.isDisposed) return
+        this.isDisposed = true
+        open.delete(this)
+        await this.session.close()
+      })
+    }
+  }
+
+  return {
+    name: engine.name,
+    dialect: engine.dialect,
+    threads: engine.threads,
+    compile: (program) =>
+      inTurn(async () => {
+        if (closed) throw disposed(`The ${engine.name} backend`)
+        if (program.dialect !== 'portable' && program.dialect !== engine.dialect) {
+          throw new GroundswellError(
+            `Program “${program.name}” is written in the dialect “${program.dialect}”, which the ${engine.name} backend does not run.`,
+            { code: 'runtime/dialect', remedy: `Emit it as “${engine.dialect}”.` },
+          )
+        }
+        const started = performance.now()
+        const session = await engine.load(program).catch((cause: unknown) => {
+          throw new GroundswellError(
+            `Program “${program.name}” cannot be compiled on the ${engine.name} backend: ${messageOf(cause)}`,
+            { code: 'runtime/compile', cause },
+          )
+        })
+        const executable = new LoadedExecutable(program, performance.now() - started, session)
+        open.add(executable)
+        return executable
+      }),
+    createState: (values) =>
+      inTurn(async () => {
+        if (closed) throw disposed(`The ${engine.name} backend`)
+        checkValues(values)
+        const front = new Map<string, Buffer>()
+        const specs: Record<string, TensorSpec> = {}
+        for (const [name, value] of Object.entries(values)) {
+          specs[name] = { dtype: value.dtype, shape: [...value.shape] }
+          front.set(name, await engine.upload(value))
+        }
+        const state = new ResidentState(specs, front)
+        open.add(state)
+        return state
+      }),
+    [Symbol.asyncDispose]: async () => {
+      if (closed) return
+      closed = true
+      for (const resource of open) await resource[Symbol.asyncDispose]()
+      await inTurn(() => engine.close())
+    },
+  }
+}

@@ -1,0 +1,73 @@
+import { describe, expect, test } from 'vitest'
+import { backendOver } from './backend.ts'
+import { openBackend } from './open.ts'
+import { sgemmPeak } from './peak.ts'
+import { probeBackends } from './probe.ts'
+import { selfTest } from './self-test.ts'
+import { wasmEngine } from './wasm-engine.ts'
+
+describe('auto', () => {
+  test('opens a backend that passes its self-test', async () => {
+    await using backend = await openBackend({
+      name: 'auto',
+      threads: 1,
+      probe: async (name) => ({ name, available: false, reason: 'not asked', detail: '' }),
+    })
+    expect(backend.name).toBe('cpu')
+  })
+
+  test('leaves a graphics backend alone that did not pass elsewhere, or that was slower there', async () => {
+    const asked: string[] = []
+    await using backend = await openBackend({
+      name: 'auto',
+      threads: 1,
+      probe: async (name) => {
+        asked.push(name)
+        return { name, available: true, detail: '', selfTestMs: 1e6 }
+      },
+    })
+    expect(backend.name).toBe('cpu')
+    expect(asked).toEqual(['cuda', 'webgpu'])
+  })
+})
+
+describe('the self-test', () => {
+  test('refuses a backend that computes wrongly', async () => {
+    const engine = await wasmEngine(1)
+    const wrong = backendOver({
+      ...engine,
+      // A driver that loses the last number of everything it is given.
+      upload: (value) =>
+        engine.upload({ ...value, data: value.data.map((v, i, all) => (i === all.length - 1 ? 0 : v)) }),
+    })
+    await expect(selfTest(wrong)).rejects.toMatchObject({ code: 'runtime/self-test' })
+  })
+})
+
+describe('the report for doctor', () => {
+  test('names every backend asked for, with a reason and a way out where one is missing', async () => {
+    const [cpu, cuda] = await probeBackends({ names: ['cpu', 'cuda'], threads: 1 })
+    expect(cpu).toMatchObject({ name: 'cpu', available: true, detail: '1 thread' })
+    expect(cuda!.name).toBe('cuda')
+    if (!cuda!.available) {
+      expect(cuda!.reason).not.toContain('\n')
+      expect(cuda!.detail).toContain('ONNXRUNTIME_NODE_INSTALL')
+    }
+  })
+})
+
+describe('the peak of the matrix product', () => {
+  test('is reported for each shape', async () => {
+    await using backend = await openBackend({ name: 'cpu', threads: 1 })
+    const [small, wide] = await sgemmPeak(
+      backend,
+      [
+        { m: 32, k: 32, n: 32 },
+        { m: 16, k: 64, n: 128 },
+      ],
+      { runs: 3 },
+    )
+    expect(small).toMatchObject({ m: 32, k: 32, n: 32 })
+    expect(wide!.gigaflops).toBeCloseTo((2 * 16 * 64 * 128) / wide!.medianMs / 1e6)
+  })
+})
