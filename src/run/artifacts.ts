@@ -1,0 +1,44 @@
+/**
+ * Artifacts as the roles of a run use them: got whole from peers or from the store, and dropped together without
+ * touching chunks that another artifact shares.
+ */
+import { type Cid, GroundswellError } from '../core/index.ts'
+import { artifactBlobs, type Blobs, type FetchInit, fetchArtifact, readArtifact } from '../swarm/index.ts'
+
+/** The bytes of an artifact, from the store or from the sources that have it. */
+export async function obtainArtifact(
+  init: FetchInit & { readonly root: Cid; readonly maxBytes: number },
+): Promise<Uint8Array> {
+  await fetchArtifact(init)
+  return readArtifact(init.blobs, init.root, { maxBytes: init.maxBytes })
+}
+
+/** Deletes artifacts, except for what they share with those to keep. What is not here is no error. */
+export async function dropArtifacts(
+  blobs: Blobs,
+  drop: Iterable<Cid>,
+  keep: { readonly artifacts: Iterable<Cid>; readonly blobs?: Iterable<Cid> },
+  options: { readonly maxBytes: number },
+): Promise<void> {
+  const kept = new Set<Cid>(keep.blobs)
+  for (const root of keep.artifacts) for (const cid of await blobsOf(blobs, root, options)) kept.add(cid)
+  for (const root of drop) {
+    if (kept.has(root)) continue
+    // The root goes last: whatever interrupts this, what is left can still be found and dropped.
+    for (const cid of (await blobsOf(blobs, root, options)).reverse()) {
+      if (!kept.has(cid)) await blobs.delete(cid)
+    }
+  }
+}
+
+/** The blobs of an artifact; of one that came from a stranger and is none, at least what it would be the root of. */
+async function blobsOf(blobs: Blobs, root: Cid, options: { readonly maxBytes: number }): Promise<Cid[]> {
+  try {
+    return await artifactBlobs(blobs, root, options)
+  } catch (thrown) {
+    if (!(thrown instanceof GroundswellError)) throw thrown
+    if (thrown.code === 'blob/not-found') return []
+    if (thrown.code.startsWith('artifact/') || thrown.code.startsWith('message/')) return [root]
+    throw thrown
+  }
+}

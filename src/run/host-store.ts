@@ -1,0 +1,168 @@
+/**
+ * What a host keeps: everything that the manifest names, the updates that count, and the newest merged states. An
+ * update of a stranger is fetched into a quarantine of its own and enters the store only when it has proved to be one,
+ * so whatever a peer reports, it can neither fill the store nor have anything removed from it.
+ */
+import { type Cid, type Clock, GroundswellError } from '../core/index.ts'
+import { parseManifest } from '../data/index.ts'
+import { layoutOf } from '../model/index.ts'
+import {
+  artifactBlobs,
+  type Blobs,
+  memoryBlobs,
+  needBlob,
+  type PeerId,
+  putArtifact,
+  readArtifact,
+  type Transport,
+} from '../swarm/index.ts'
+import { createSyncMethod, type SyncMethod, type TensorLayout } from '../sync/index.ts'
+import { dropArtifacts, obtainArtifact } from './artifacts.ts'
+import type { Accepted } from './events.ts'
+import { encodeRunManifest, type Manifest, runIdOf } from './manifest.ts'
+import { artifactsOf, type RunState } from './reducer.ts'
+
+export interface HostStoreInit {
+  readonly manifest: Manifest
+  readonly transport: Transport
+  readonly blobs: Blobs
+  readonly clock: Clock
+}
+
+/** An update that was checked but is not in the store yet. */
+export interface CheckedUpdate {
+  readonly root: Cid
+  readonly bytes: Uint8Array
+  readonly decoded: unknown
+}
+
+export class HostStore {
+  private readonly init: HostStoreInit
+  private readonly method: SyncMethod
+  private readonly layout: TensorLayout
+  /** Blobs that the run names: never removed, even where an update shares a chunk with them. */
+  private readonly pinned: ReadonlySet<Cid>
+  /** What has come of updates whose transfer broke off, for when they are reported again; one per peer. */
+  private readonly quarantines = new Map<PeerId, { root: Cid; blobs: Blobs }>()
+  /** Updates that count and are not merged yet, decoded. */
+  private readonly updates = new Map<Cid, unknown>()
+  private merged: unknown
+  private changes: Promise<unknown> = Promise.resolve()
+
+  private constructor(
+    init: HostStoreInit,
+    opened: { method: SyncMethod; layout: TensorLayout; pinned: ReadonlySet<Cid>; merged: unknown },
+  ) {
+    this.init = init
+    this.method = opened.method
+    this.layout = opened.layout
+    this.pinned = opened.pinned
+    this.merged = opened.merged
+  }
+
+  /** @throws GroundswellError when something that the manifest names, or the state's checkpoint, is not there */
+  static async open(init: HostStoreInit, state: RunState): Promise<HostStore> {
+    const { manifest, blobs } = init
+    const method = createSyncMethod(manifest.sync)
+    const layout = layoutOf(manifest.model)
+    const maxBytes = method.stateBytes(layout)
+    await blobs.put(encodeRunManifest(manifest), { codec: 'dag-cbor' })
+    const { train, validation } = parseManifest(await needBlob(blobs, manifest.data))
+    const pinned = new Set([await runIdOf(manifest), manifest.data])
+    for (const { cid } of [...train.shards, ...validation.shards]) pinned.add(cid)
+    for (const root of [
+      manifest.tokenizer,
+      manifest.initialCheckpoint,
+      ...Object.values(manifest.programs),
+    ]) {
+      const artifact = await artifactBlobs(blobs, root, { maxBytes: Number.MAX_SAFE_INTEGER })
+      for (const cid of artifact) pinned.add(cid)
+    }
+    const merged = method.parseState(
+      await readArtifact(blobs, state.checkpoint.checkpoint, { maxBytes }),
+      layout,
+    )
+    return new HostStore(init, { method, layout, pinned, merged })
+  }
+
+  /** The merged parameters. Not to be written to. */
+  get parameters(): Float32Array {
+    return this.method.parameters(this.merged)
+  }
+
+  /** Fetches an update from the peer that reports it, and checks it. */
+  async fetchUpdate(from: PeerId, root: Cid, signal: AbortSignal): Promise<CheckedUpdate> {
+    const { transport, clock } = this.init
+    const begun = this.quarantines.get(from)
+    const blobs = begun?.root === root ? begun.blobs : memoryBlobs()
+    this.quarantines.set(from, { root, blobs })
+    const maxBytes = this.method.updateBytes(this.layout)
+    try {
+      const bytes = await obtainArtifact({ transport, blobs, clock, root, maxBytes, signal, sources: [from] })
+      const decoded = this.method.decodeUpdate(bytes, this.layout)
+      this.quarantines.delete(from)
+      return { root, bytes, decoded }
+    } catch (thrown) {
+      const resumable = thrown instanceof GroundswellError && thrown.code === 'artifact/unavailable'
+      if (!resumable) this.quarantines.delete(from)
+      throw thrown
+    }
+  }
+
+  /** Puts a checked update into the store: from then on it does not depend on its peer. */
+  keepUpdate({ root, bytes, decoded }: CheckedUpdate): Promise<void> {
+    return this.inTurn(async () => {
+      const stored = await putArtifact(this.init.blobs, bytes)
+      if (stored !== root) {
+        throw new GroundswellError(`Update ${root} is not cut into chunks as artifacts are.`, {
+          code: 'artifact/malformed',
+        })
+      }
+      this.updates.set(root, decoded)
+    })
+  }
+
+  /** The outer step over what was accepted; the CID of the new checkpoint, which is in the store then. */
+  async merge(accepted: readonly Accepted[]): Promise<Cid> {
+    const { blobs } = this.init
+    const maxBytes = this.method.updateBytes(this.layout)
+    const contributions = []
+    for (const { update: root, tokens } of accepted) {
+      // After a restart the updates that count are in the store only.
+      const update =
+        this.updates.get(root) ??
+        this.method.decodeUpdate(await readArtifact(blobs, root, { maxBytes }), this.layout)
+      contributions.push({ update, tokens })
+    }
+    const merged = this.method.merge(this.merged, contributions)
+    const checkpoint = await putArtifact(blobs, this.method.serialiseState(merged))
+    this.merged = merged
+    for (const { update } of accepted) this.updates.delete(update)
+    return checkpoint
+  }
+
+  /** Removes artifacts, except for what the run names or the state still needs. */
+  drop(artifacts: readonly Cid[], newest: () => RunState): Promise<void> {
+    return this.inTurn(async () => {
+      const state = newest()
+      const maxBytes = Math.max(this.method.stateBytes(this.layout), this.method.updateBytes(this.layout))
+      const dropped = artifacts.filter((root) => !artifactsOf(state).has(root))
+      for (const root of dropped) this.updates.delete(root)
+      // Those in `updates` may be about to count.
+      const needed = new Set([...artifactsOf(state), ...this.updates.keys()])
+      await dropArtifacts(this.init.blobs, dropped, { artifacts: needed, blobs: this.pinned }, { maxBytes })
+    })
+  }
+
+  /** One change after the other: what is being removed may share chunks with what is being put. */
+  private inTurn(change: () => Promise<void>): Promise<void> {
+    const changed = this.changes.then(change)
+    this.changes = changed.catch(() => undefined)
+    return changed
+  }
+
+  /** Forgets what had come from peers that are gone. */
+  forgetTransfers(isGone: (peer: PeerId) => boolean): void {
+    for (const peer of this.quarantines.keys()) if (isGone(peer)) this.quarantines.delete(peer)
+  }
+}

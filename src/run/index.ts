@@ -1,0 +1,21 @@
+/** Floor 4: a run and the roles in it. The state machine, its log, the host and the trainer. */
+export * from './events.ts'
+export { Host, type HostInit, openHost } from './host.ts'
+export * from './log.ts'
+export * from './manifest.ts'
+export * from './node-files.ts'
+export type { PeerPhase, Progress } from './protocol.ts'
+export * from './reducer.ts'
+export * from './replay.ts'
+export * from './sqlite-log.ts'
+export type { HostStatus, MemberReport } from './status.ts'
+export {
+  type InnerTrainer,
+  type PeerEvent,
+  type PeerResult,
+  type PeerStatus,
+  type PrepareContext,
+  TrainerPeer,
+  type TrainerPeerInit,
+  type Workload,
+} from './trainer-peer.ts'
