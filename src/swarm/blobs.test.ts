@@ -14,6 +14,10 @@ afterAll(() => rmSync(root, { recursive: true }))
 
 runBlobsSuite({ name: 'memory', make: async (options) => memoryBlobs(options) })
 runBlobsSuite({ name: 'files', make: (options) => fileBlobs(freshFolder(), options) })
+runBlobsSuite({
+  name: 'files that are not flushed',
+  make: (options) => fileBlobs(freshFolder(), { ...options, durable: false }),
+})
 
 const content = new TextEncoder().encode('content')
 const pathOf = (folder: string, cid: string): string => join(folder, cid.slice(-2), cid)
