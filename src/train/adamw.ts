@@ -2,18 +2,21 @@
  * AdamW (Loshchilov and Hutter, https://arxiv.org/abs/1711.05101) as a graph, in the form and with the constants of
  * `torch.optim.AdamW`: p ← p·(1 − lr·λ) − lr·m̂/(√v̂ + ε) with bias-corrected moments.
  */
-import { add, div, exp, mul, neg, reciprocal, sqrt, sub, type Tensor, tanh } from '../tensor/index.ts'
+import { add, div, exp, mul, neg, sqrt, sub, type Tensor, tanh } from '../tensor/index.ts'
 
-/** What all parameters of one step share; scalars. */
+/**
+ * What all parameters of one step share; scalars. The resident moments are the plain sums M = Σ β₁ⁱ·g and V = Σ β₂ⁱ·g²,
+ * that is m/(1 − β₁) and v/(1 − β₂): the constant factors go into these scalars instead of costing two passes over
+ * every parameter. With k = √((1 − β₂)/(1 − β₂ᵗ)) the step is lr·(1 − β₁)/((1 − β₁ᵗ)·k) · M/(√V + ε/k).
+ */
 export interface AdamwScalars {
   readonly learningRate: Tensor
-  /** lr / (1 − β₁ᵗ) */
+  /** lr·(1 − β₁)/((1 − β₁ᵗ)·k) */
   readonly stepSize: Tensor
-  /** 1 / √(1 − β₂ᵗ) */
-  readonly secondMomentScale: Tensor
+  /** ε/k */
+  readonly epsilon: Tensor
   readonly beta1: number
   readonly beta2: number
-  readonly epsilon: number
 }
 
 export interface AdamwOptions {
@@ -26,14 +29,9 @@ export interface AdamwOptions {
 }
 
 export function adamwScalars({ learningRate, step, beta1, beta2, epsilon }: AdamwOptions): AdamwScalars {
-  return {
-    learningRate,
-    stepSize: div(learningRate, biasCorrection(beta1, step)),
-    secondMomentScale: reciprocal(sqrt(biasCorrection(beta2, step))),
-    beta1,
-    beta2,
-    epsilon,
-  }
+  const inverseK = sqrt(mul(biasCorrection(beta2, step), 1 / (1 - beta2)))
+  const rate = div(mul(learningRate, 1 - beta1), biasCorrection(beta1, step))
+  return { learningRate, stepSize: mul(rate, inverseK), epsilon: mul(inverseK, epsilon), beta1, beta2 }
 }
 
 /**
@@ -52,17 +50,16 @@ export interface AdamwUpdate {
   readonly secondMoment: Tensor
 }
 
-/** The next values of one parameter and its moments. `gradient` is already clipped. */
+/** The next values of one parameter and its moment sums. `gradient` is already clipped. */
 export function adamwUpdate(
   options: AdamwUpdate & { readonly gradient: Tensor; readonly weightDecay: number },
   scalars: AdamwScalars,
 ): AdamwUpdate {
   const { parameter, gradient, weightDecay } = options
-  const { beta1, beta2, epsilon, learningRate, stepSize, secondMomentScale } = scalars
-  const firstMoment = add(mul(options.firstMoment, beta1), mul(gradient, 1 - beta1))
-  const secondMoment = add(mul(options.secondMoment, beta2), mul(mul(gradient, gradient), 1 - beta2))
-  const denominator = add(mul(sqrt(secondMoment), secondMomentScale), epsilon)
+  const { beta1, beta2, epsilon, learningRate, stepSize } = scalars
+  const firstMoment = add(mul(options.firstMoment, beta1), gradient)
+  const secondMoment = add(mul(options.secondMoment, beta2), mul(gradient, gradient))
+  const direction = div(firstMoment, add(sqrt(secondMoment), epsilon))
   const decayed = weightDecay === 0 ? parameter : mul(parameter, sub(1, mul(learningRate, weightDecay)))
-  const next = sub(decayed, mul(div(firstMoment, denominator), stepSize))
-  return { parameter: next, firstMoment, secondMoment }
+  return { parameter: sub(decayed, mul(direction, stepSize)), firstMoment, secondMoment }
 }

@@ -51,6 +51,7 @@ export class Trainer implements AsyncDisposable {
   private readonly backend: Backend
   private readonly trainStep: Executable
   private readonly state: State
+  private readonly parameterNames: readonly string[]
   private evaluation: Executable | undefined
   private done = 0
 
@@ -61,6 +62,7 @@ export class Trainer implements AsyncDisposable {
     this.compileMs = trainStep.compileMs
     this.trainStep = trainStep
     this.state = state
+    this.parameterNames = Object.keys(residentParameters(options.config, options.parameters))
   }
 
   /** Compiles the training step and puts the parameters, with empty moments, on the backend. */
@@ -123,7 +125,7 @@ export class Trainer implements AsyncDisposable {
 
   /** A copy of the parameters by their Hugging Face names. */
   async parameters(): Promise<Parameters> {
-    return parametersOf(this.config, await this.state.read())
+    return parametersOf(this.config, await this.state.read(this.parameterNames))
   }
 
   /** Replaces the parameters and keeps the moments and the step, as a merge between peers does. */

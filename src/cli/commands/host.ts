@@ -1,0 +1,222 @@
+/**
+ * `host`: coordinates a run. Everything that must survive lies in its home folder, so the same command goes on with
+ * a run that was interrupted, or whose host was killed.
+ */
+import { join } from 'node:path'
+import { systemClock } from '../../core/index.ts'
+import { validationBitsPerByte } from '../../data/index.ts'
+import { countParameters, layoutOf, unflatten, writeCheckpoint } from '../../model/index.ts'
+import { type HostStatus, openHost, sqliteLog } from '../../run/index.ts'
+import { encodeJoinLink, fileBlobs, libp2pTransport, loadOrCreateIdentity } from '../../swarm/index.ts'
+import { Evaluator, evaluateOn } from '../../train/index.ts'
+import { openChosenBackend } from '../backend.ts'
+import { absolute, type CommandContext, loadRunFile } from '../context.ts'
+import { checkRoom, cidOfFile } from '../disk.ts'
+import { formatBytes, formatCount, formatLoss } from '../format.ts'
+import { openHome } from '../home.ts'
+import { prepareRun } from '../prepare.ts'
+import type { HostCommandLine } from '../program.ts'
+import { publishRun } from '../publish.ts'
+import type { RunFile } from '../run-file.ts'
+import { swarmTable } from '../swarm-table.ts'
+
+/** How long members have, after the last round, to fetch the last checkpoint and say good-bye. */
+const lingerMs = 10_000
+const plainEveryMs = 10_000
+const redrawEveryMs = 250
+
+export async function host(context: CommandContext, path: string, options: HostCommandLine): Promise<void> {
+  const { output, files, signal } = context
+  const run = await loadRunFile(context, path, options)
+  const out = absolute(context, run.out!)
+  const prepared = await prepareRun(context, run)
+  const { config, dataset, tokenizer } = prepared
+  const parameters = countParameters(config)
+  const layout = layoutOf(config)
+  await using owned = await openHome(absolute(context, options.home ?? join('runs', run.run.name)))
+  const home = owned.folder
+  // The checkpoint, the method's state of three rounds with their updates, and the data.
+  await checkRoom(home, parameters * 4 * 12)
+
+  const identity = await loadOrCreateIdentity(join(home, 'identity.pem'), (into) =>
+    crypto.getRandomValues(into),
+  )
+  const blobs = await fileBlobs(join(home, 'blobs'))
+  const manifest = await publishRun(blobs, run, prepared)
+  const log = sqliteLog(join(home, 'log.sqlite'))
+  const transport = await libp2pTransport({ identity, listen: [listenAddress(run)] })
+  const randomSeed = Buffer.from(crypto.getRandomValues(new Uint8Array(16))).toString('hex')
+  const coordinator = await openHost({
+    ...{ manifest, transport, signer: identity.signer, blobs, log },
+    clock: systemClock(),
+    session: crypto.getRandomValues(new Uint8Array(16)),
+    seed: randomSeed,
+  })
+  await using backend = await openChosenBackend(run.runtime, signal)
+  await using evaluator = await Evaluator.create({
+    ...{ backend, config, parameters: prepared.parameters },
+    batchSize: run.training.batchSize,
+    sequenceLength: run.training.sequenceLength,
+  })
+
+  const link = encodeJoinLink({
+    runId: coordinator.runId,
+    host: transport.self,
+    addresses: transport.addresses,
+  })
+  const { rounds } = manifest.rounds
+  output.line(
+    `Run “${manifest.name}”: ${formatCount(parameters)} parameters, ${rounds} rounds of ${manifest.sync.innerSteps} steps`,
+  )
+  output.line('')
+  output.line('Others join with:')
+  output.line(`  groundswell join ${link}`)
+  output.line('')
+  output.event({
+    event: 'listening',
+    link,
+    runId: coordinator.runId,
+    peer: transport.self,
+    addresses: transport.addresses,
+    parameters,
+    rounds,
+  })
+
+  const measured: { round: number; loss: number }[] = []
+  const measure = async (): Promise<void> => {
+    const { round, parameters: flat } = coordinator.checkpoint()
+    await evaluator.setParameters(unflatten(flat, layout))
+    const loss = await evaluateOn(evaluator, dataset, run.training, signal)
+    measured.push({ round, loss })
+    const bitsPerByte = validationBitsPerByte(dataset.manifest, loss)
+    output.event({ event: 'evaluation', round, validationLoss: loss, bitsPerByte })
+    output.line(
+      `round ${round}: validation loss ${formatLoss(loss)} (${bitsPerByte.toFixed(3)} bits per byte)`,
+    )
+  }
+  const everyRounds = Math.round(run.training.evaluateEvery / manifest.sync.innerSteps)
+  const stopFollowing = followRun(context, coordinator, measured)
+  try {
+    const aborted = new Promise<never>((_, reject) => {
+      signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true })
+      if (signal.aborted) reject(signal.reason as Error)
+    })
+    let finished = false
+    const end = coordinator.finished.then(() => {
+      finished = true
+    })
+    await measure()
+    while (!finished) {
+      const changed = nextCheckpoint(coordinator, measured.at(-1)!.round, everyRounds)
+      await Promise.race([end, aborted, changed.promise])
+      changed.cancel()
+      if (!finished) await measure()
+    }
+    if (measured.at(-1)!.round !== coordinator.checkpoint().round) await measure()
+    const last = coordinator.checkpoint()
+    await writeCheckpoint(files, out, { config, tokenizer, parameters: unflatten(last.parameters, layout) })
+    await coordinator.stop({ lingerMs })
+    const status = coordinator.status()
+    output.settle()
+    output.line(
+      `Done: ${status.checkpoint.round} rounds, validation loss ${formatLoss(measured[0]!.loss)} → ` +
+        `${formatLoss(measured.at(-1)!.loss)}, ${formatBytes(status.sentBytes)} sent, ${formatBytes(status.receivedBytes)} received`,
+    )
+    output.line(`Checkpoint: ${out}`)
+    output.event({
+      event: 'done',
+      rounds: status.checkpoint.round,
+      validationLossStart: measured[0]!.loss,
+      validationLoss: measured.at(-1)!.loss,
+      trainLoss: status.loss,
+      parameters,
+      members: status.members.map(({ peer, name, status: state, contributions, tokens }) => ({
+        ...{ peer, name, status: state, contributions, tokens },
+      })),
+      refused: status.refused,
+      bytesUp: status.sentBytes,
+      bytesDown: status.receivedBytes,
+      peakRssBytes: process.resourceUsage().maxRSS * 1024,
+      runCheckpoint: last.checkpoint,
+      checkpoint: out,
+      checkpointCid: await cidOfFile(`${out}/model.safetensors`),
+    })
+  } catch (thrown) {
+    if (signal.aborted) output.note(`The run stands still in ${home}; the same command goes on with it.`)
+    throw thrown
+  } finally {
+    stopFollowing()
+    await coordinator.stop()
+    await transport.stop()
+    await log.close()
+  }
+}
+
+/** The multiaddress for the host and port of a run file. */
+function listenAddress({ run }: RunFile): string {
+  const host = run.host === 'localhost' ? '127.0.0.1' : run.host
+  const protocol = host.includes(':') ? 'ip6' : /^[\d.]+$/.test(host) ? 'ip4' : 'dns4'
+  return `/${protocol}/${host}/tcp/${run.port}`
+}
+
+/** Resolves once there is a checkpoint `everyRounds` rounds after the one measured last. */
+function nextCheckpoint(
+  coordinator: Awaited<ReturnType<typeof openHost>>,
+  measuredRound: number,
+  everyRounds: number,
+): { promise: Promise<void>; cancel: () => void } {
+  let cancel = (): void => {}
+  const promise = new Promise<void>((resolve) => {
+    if (everyRounds === 0) return
+    const look = (): void => {
+      if (coordinator.checkpoint().round >= measuredRound + everyRounds) resolve()
+    }
+    cancel = coordinator.onChange(look)
+    look()
+  })
+  return { promise, cancel }
+}
+
+/** Tells what happens: rounds as events, members in a table. */
+function followRun(
+  { output }: CommandContext,
+  coordinator: Awaited<ReturnType<typeof openHost>>,
+  measured: readonly { round: number; loss: number }[],
+): () => void {
+  let round = 0
+  const statuses = new Map<string, string>()
+  let drawnAt = Number.NEGATIVE_INFINITY
+  const tell = (): void => {
+    const status = coordinator.status()
+    if (status.phase !== 'waiting' && status.round !== round) {
+      round = status.round
+      output.event({
+        event: 'round',
+        round,
+        rounds: status.lastRound,
+        checkpoint: status.checkpoint.checkpoint,
+      })
+    }
+    for (const { peer, name, status: state, lastRound } of status.members) {
+      const now = `${state} ${lastRound}`
+      if (statuses.get(peer) === now) continue
+      statuses.set(peer, now)
+      output.event({ event: 'member', peer, name, status: state, lastAccepted: lastRound })
+    }
+    draw(status)
+  }
+  const draw = (status: HostStatus): void => {
+    const now = performance.now()
+    if (now - drawnAt < (output.interactive ? redrawEveryMs : plainEveryMs)) return
+    drawnAt = now
+    const table = swarmTable(status, measured.at(-1)?.loss)
+    if (output.interactive) output.redraw(table.join('\n'))
+    else output.line(table[0]!)
+  }
+  const stop = coordinator.onChange(tell)
+  tell()
+  return () => {
+    stop()
+    output.settle()
+  }
+}

@@ -1,0 +1,181 @@
+/**
+ * `join`: trains with a swarm until the run is finished or Ctrl-C. It says at any moment what it is doing, why it
+ * waits, and which was its last contribution that counted.
+ */
+import { join as joinPath } from 'node:path'
+import { seededRandom, systemClock } from '../../core/index.ts'
+import {
+  countParameters,
+  layoutOf,
+  parseTokenizerJson,
+  unflatten,
+  writeCheckpoint,
+} from '../../model/index.ts'
+import { type Manifest, type PeerEvent, type PeerStatus, TrainerPeer } from '../../run/index.ts'
+import {
+  decodeJoinLink,
+  fileBlobs,
+  type JoinLink,
+  libp2pTransport,
+  loadOrCreateIdentity,
+  shortPeerId,
+} from '../../swarm/index.ts'
+import { openChosenBackend } from '../backend.ts'
+import { absolute, type CommandContext } from '../context.ts'
+import { usageError } from '../failures.ts'
+import { formatBytes, formatCount, formatLoss } from '../format.ts'
+import { openFreeHome, openHome } from '../home.ts'
+import type { Output } from '../output.ts'
+import type { JoinCommandLine } from '../program.ts'
+import { type OpenedWorkload, openWorkload } from '../workload.ts'
+
+const statusEveryMs = 250
+const plainEveryMs = 10_000
+const maxTokenizerBytes = 64 * 1024 * 1024
+
+export async function join(context: CommandContext, text: string, options: JoinCommandLine): Promise<void> {
+  const { output, files, signal } = context
+  const link = decodeJoinLink(text)
+  const out = options.out === undefined ? undefined : absolute(context, options.out)
+  if (out !== undefined && (await files.exists(`${out}/config.json`))) {
+    throw usageError(
+      'out-occupied',
+      `“${out}” holds a checkpoint already.`,
+      'Choose another folder with --out.',
+    )
+  }
+  await using home =
+    options.home === undefined
+      ? await openFreeHome(absolute(context, joinPath('runs', `peer-${link.runId.slice(-10)}`)))
+      : await openHome(absolute(context, options.home))
+  const identity = await loadOrCreateIdentity(joinPath(home.folder, 'identity.pem'), (into) =>
+    crypto.getRandomValues(into),
+  )
+  const blobs = await fileBlobs(joinPath(home.folder, 'blobs'), { durable: false }) // the host keeps what must not be lost
+  await using backend = await openChosenBackend(options, signal)
+  const transport = await libp2pTransport({ identity, listen: [listenAddress(link)] })
+  let manifest: Manifest | undefined
+  let tokenizerBytes: Uint8Array | undefined
+  let workload: OpenedWorkload | undefined
+  const peer: TrainerPeer = new TrainerPeer({
+    ...{ link, transport, blobs, signer: identity.signer },
+    clock: systemClock(),
+    random: seededRandom('join', crypto.getRandomValues(new Uint8Array(16))),
+    session: crypto.getRandomValues(new Uint8Array(16)),
+    name: options.name ?? shortPeerId(transport.self),
+    prepare: async (preparation) => {
+      manifest = preparation.manifest
+      tokenizerBytes = await preparation.fetchArtifact(manifest.tokenizer, { maxBytes: maxTokenizerBytes })
+      workload = await openWorkload(preparation, backend)
+      const parameters = countParameters(manifest.model)
+      output.line(
+        `Run “${manifest.name}”: ${formatCount(parameters)} parameters, ${manifest.rounds.rounds} rounds of ` +
+          `${manifest.sync.innerSteps} steps; ${backend.name}, ${backend.threads} threads`,
+      )
+      output.event({
+        event: 'joined',
+        run: manifest.name,
+        peer: transport.self,
+        parameters,
+        backend: backend.name,
+      })
+      return workload
+    },
+    onEvent: (event) => follow(event),
+  })
+  const show = statusLine(output)
+  const follow = (event: PeerEvent): void => {
+    if (event.type === 'refused' || event.type === 'missed' || event.type === 'accepted') {
+      output.event({ ...event, event: event.type })
+    } else if (event.type === 'disagreed') {
+      output.event({ ...event, event: event.type })
+      output.note(`Round ${event.round}: this peer’s merge differs from the host’s; fetching the host’s.`)
+    } else if (event.type === 'reconnecting') {
+      output.event({ event: 'reconnecting', attempt: event.attempt, why: event.why })
+    }
+    show(peer.status(), event.type === 'phase')
+  }
+  try {
+    const result = await peer.run(signal)
+    const { status } = result
+    show(status, true)
+    output.settle()
+    if (
+      out !== undefined &&
+      result.parameters !== undefined &&
+      manifest !== undefined &&
+      result.reason === 'finished'
+    ) {
+      await writeCheckpoint(files, out, {
+        config: manifest.model,
+        parameters: unflatten(result.parameters, layoutOf(manifest.model)),
+        tokenizer: parseTokenizerJson(new TextDecoder().decode(tokenizerBytes)),
+      })
+      output.line(`Checkpoint: ${out}`)
+    }
+    if (result.reason === 'left') {
+      output.note(`Left after ${status.contributions} accepted contributions; the same command joins again.`)
+      throw signal.reason
+    }
+    output.line(
+      `Done: ${status.contributions} contributions accepted, ${formatBytes(status.sentBytes)} sent, ` +
+        `${formatBytes(status.receivedBytes)} received`,
+    )
+    output.event({
+      ...statusFields(status),
+      event: 'done',
+      contributions: status.contributions,
+      runCheckpoint: status.checkpoint?.checkpoint ?? null,
+      checkpoint: out ?? null,
+      peakRssBytes: process.resourceUsage().maxRSS * 1024,
+    })
+  } finally {
+    output.settle()
+    await transport.stop()
+    await workload?.[Symbol.asyncDispose]()
+  }
+}
+
+/** Where other peers reach this one: on this machine only if the whole run is on this machine. */
+function listenAddress({ addresses }: JoinLink): string {
+  const local = addresses.every((address) => /^\/ip4\/127\.|^\/ip6\/::1\//.test(address))
+  return local ? '/ip4/127.0.0.1/tcp/0' : '/ip4/0.0.0.0/tcp/0'
+}
+
+/** Steps count over the whole run, for whoever joined late too: they decide the learning rate. */
+function statusFields(status: PeerStatus): Record<string, unknown> {
+  const { phase, why, round, lastRound, innerSteps, loss, tokensPerSecond, lastAccepted } = status
+  return {
+    ...{ phase, why, round, rounds: lastRound, loss, tokensPerSecond, lastAccepted },
+    step: Math.max(0, round - 1) * innerSteps + status.step,
+    bytesUp: status.sentBytes,
+    bytesDown: status.receivedBytes,
+  }
+}
+
+function statusLine(output: Output): (status: PeerStatus, urgent: boolean) => void {
+  let shownAt = Number.NEGATIVE_INFINITY
+  return (status, urgent) => {
+    const now = performance.now()
+    const everyMs = output.interactive || output.json ? statusEveryMs : plainEveryMs
+    if (now - shownAt < everyMs && !(urgent && output.json)) return
+    shownAt = now
+    output.event({ event: 'status', ...statusFields(status) })
+    const doing =
+      status.phase === 'training'
+        ? `training, step ${status.step}/${status.innerSteps}`
+        : status.phase === 'waiting'
+          ? `waiting ${status.why}`
+          : status.why
+    const text = [
+      `round ${status.round}/${status.lastRound}`,
+      doing,
+      `loss ${formatLoss(status.loss ?? undefined)}`,
+      `${status.tokensPerSecond === null ? '–' : formatCount(status.tokensPerSecond)} tokens/s`,
+      `sent ${formatBytes(status.sentBytes)}, received ${formatBytes(status.receivedBytes)}`,
+      status.lastAccepted === 0 ? 'nothing accepted yet' : `last accepted: round ${status.lastAccepted}`,
+    ].join('  ·  ')
+    if (output.interactive) output.redraw(text)
+    else output.line(text)
+  }
+}

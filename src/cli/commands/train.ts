@@ -1,0 +1,245 @@
+/**
+ * `train`: a run on this machine alone. It resumes where an interrupted one stopped, because the state of the run
+ * lies beside its checkpoint; Ctrl-C ends it after the step at hand and puts both away whole.
+ */
+import { systemClock } from '../../core/index.ts'
+import { validationBitsPerByte } from '../../data/index.ts'
+import { countParameters, writeCheckpoint } from '../../model/index.ts'
+import {
+  evaluateOn,
+  firstDifference,
+  loadTrainingState,
+  localRun,
+  saveTrainingState,
+  Trainer,
+  type TrainingProgress,
+} from '../../train/index.ts'
+import { openChosenBackend } from '../backend.ts'
+import { absolute, type CommandContext, loadRunFile } from '../context.ts'
+import { checkRoom, cidOfFile } from '../disk.ts'
+import { usageError } from '../failures.ts'
+import { formatCount, formatDuration, formatLoss } from '../format.ts'
+import { type PreparedRun, prepareRun } from '../prepare.ts'
+import type { DataShare, TrainCommandLine } from '../program.ts'
+import { createProgress } from '../progress.ts'
+import type { RunFile } from '../run-file.ts'
+
+/** Steps over which the reported training loss is averaged. */
+const lossWindow = 20
+
+export async function train(context: CommandContext, path: string, options: TrainCommandLine): Promise<void> {
+  const { output, files, signal } = context
+  const run = await loadRunFile(context, path, options)
+  const out = absolute(context, run.out!)
+  const share = options.share ?? { replica: 0, replicas: 1 }
+  const prepared = await prepareRun(context, run)
+  const { config, dataset, tokenizer } = prepared
+  const parameters = countParameters(config)
+  // Weights, two moments, the weights again in the checkpoint, and the new state beside the old one.
+  await checkRoom(out, parameters * 4 * 7)
+  const identity = identityOf(run, prepared, share)
+  const resumed = options.restart === true ? undefined : await findState(context, out, identity)
+
+  await using backend = await openChosenBackend(run.runtime, signal)
+  await using trainer = await Trainer.create({
+    backend,
+    config,
+    parameters: prepared.parameters,
+    settings: run.training,
+  })
+  if (resumed !== undefined) await trainer.restore(resumed.snapshot)
+  const { steps, batchSize, gradientAccumulation, sequenceLength } = run.training
+  const tokensPerStep = batchSize * gradientAccumulation * sequenceLength
+  output.line(
+    `Model: ${formatCount(parameters)} parameters (${config.layers} layers, hidden ${config.hiddenSize}, ` +
+      `${config.attentionHeads} heads, vocabulary ${config.vocabularySize})`,
+  )
+  output.line(
+    `Backend: ${backend.name}, ${backend.threads} ${backend.threads === 1 ? 'thread' : 'threads'}; ` +
+      `step compiled in ${formatCount(trainer.compileMs)} ms`,
+  )
+  if (resumed !== undefined) output.line(`Resuming after step ${trainer.steps} of ${steps}, from ${out}`)
+  output.event({
+    event: 'start',
+    parameters,
+    backend: backend.name,
+    threads: backend.threads,
+    compileMs: trainer.compileMs,
+    step: trainer.steps,
+    steps,
+  })
+
+  const progressAt = (): TrainingProgress => ({
+    step: trainer.steps,
+    seed: run.seed,
+    ...share,
+    data: prepared.built.manifestCid,
+    identity,
+    tokensSeen: trainer.steps * tokensPerStep,
+  })
+  let saved = trainer.steps
+  const save = async (): Promise<void> => {
+    await writeCheckpoint(files, out, { config, parameters: await trainer.parameters(), tokenizer })
+    await saveTrainingState(files, out, { snapshot: await trainer.snapshot(), progress: progressAt() })
+    saved = trainer.steps
+    output.event({ event: 'checkpoint', step: trainer.steps, checkpoint: out })
+  }
+
+  const progress = createProgress(output, {
+    total: steps,
+    unit: 'step',
+    now: () => performance.now(),
+  })
+  const losses: number[] = []
+  const speed = new Speed()
+  let validation: { step: number; loss: number } | undefined
+  try {
+    const happenings = localRun({
+      trainer,
+      dataset,
+      settings: run.training,
+      seed: run.seed,
+      ...share,
+      clock: systemClock(),
+      signal,
+    })
+    for await (const happening of happenings) {
+      switch (happening.kind) {
+        case 'step': {
+          const { report, durationMs } = happening
+          losses.push(report.loss)
+          speed.add(report.tokens, durationMs)
+          output.event({ event: 'step', ...report, tokensPerSecond: speed.tokensPerSecond })
+          progress.update(
+            report.step,
+            `loss ${formatLoss(mean(losses.slice(-lossWindow)))}  ${formatCount(speed.tokensPerSecond)} tokens/s`,
+          )
+          break
+        }
+        case 'evaluation': {
+          const { step, validationLoss } = happening
+          validation = { step, loss: validationLoss }
+          const bitsPerByte = validationBitsPerByte(dataset.manifest, validationLoss)
+          output.event({ event: 'evaluation', step, validationLoss, bitsPerByte })
+          output.line(
+            `step ${step}: validation loss ${formatLoss(validationLoss)} (${bitsPerByte.toFixed(3)} bits per byte)`,
+          )
+          break
+        }
+        case 'checkpoint':
+          await save()
+          break
+        default:
+          throw new TypeError(`no event ${String(happening satisfies never)}`)
+      }
+    }
+  } catch (thrown) {
+    if (!signal.aborted) throw thrown
+  }
+  progress.finish()
+  if (signal.aborted) {
+    if (trainer.steps > saved) await save()
+    if (trainer.steps > 0)
+      output.note(`Stopped after step ${trainer.steps}; the same command resumes from ${out}.`)
+    throw signal.reason
+  }
+  if (validation?.step !== trainer.steps) {
+    // Nothing was left to train: the run had ended before.
+    const loss = await evaluateOn(trainer, dataset, run.training, signal)
+    validation = { step: trainer.steps, loss }
+  }
+  const trainLoss = losses.length === 0 ? null : mean(losses.slice(-lossWindow))
+  const peakRssBytes = process.resourceUsage().maxRSS * 1024
+  output.line(
+    `Done: ${trainer.steps} steps, validation loss ${formatLoss(validation.loss)}, training loss ` +
+      `${formatLoss(trainLoss ?? undefined)}, ${formatCount(speed.tokensPerSecond)} tokens/s, ` +
+      `${formatDuration(speed.seconds)} of training`,
+  )
+  output.line(`Checkpoint: ${out}`)
+  output.event({
+    event: 'done',
+    step: trainer.steps,
+    tokensPerSecond: speed.tokensPerSecond,
+    trainLoss,
+    validationLoss: validation.loss,
+    bitsPerByte: validationBitsPerByte(dataset.manifest, validation.loss),
+    parameters,
+    peakRssBytes,
+    checkpoint: out,
+    checkpointCid: await cidOfFile(`${out}/model.safetensors`),
+  })
+}
+
+/** What has to be the same for a saved state to go on: whatever decides the model and its batches. */
+function identityOf(run: RunFile, prepared: PreparedRun, share: DataShare): Record<string, string> {
+  const { vocabularySize, hiddenSize, intermediateSize, layers, attentionHeads, keyValueHeads } =
+    prepared.config
+  const { batchSize, sequenceLength, gradientAccumulation } = run.training
+  return Object.fromEntries(
+    Object.entries({
+      ...{ layers, hiddenSize, intermediateSize, attentionHeads, keyValueHeads, vocabularySize },
+      ...{ tieWordEmbeddings: prepared.config.tieWordEmbeddings, ropeTheta: prepared.config.ropeTheta },
+      ...{ batchSize, sequenceLength, gradientAccumulation },
+      seed: run.seed,
+      data: prepared.built.manifestCid,
+      share: `${share.replica + 1}/${share.replicas}`,
+    }).map(([name, value]) => [name, String(value)]),
+  )
+}
+
+/** The state to go on from, if there is one; what lies in the folder is never overwritten by another run. */
+async function findState(
+  { files }: CommandContext,
+  out: string,
+  identity: Record<string, string>,
+): Promise<Awaited<ReturnType<typeof loadTrainingState>>> {
+  const found = await loadTrainingState(files, out)
+  if (found === undefined) {
+    if (await files.exists(`${out}/config.json`)) {
+      throw usageError(
+        'out-occupied',
+        `“${out}” holds a checkpoint that no training run left there.`,
+        'Choose another folder with --out, or replace it with --restart.',
+      )
+    }
+    return undefined
+  }
+  const difference = firstDifference(found.progress.identity, identity)
+  if (difference !== undefined) {
+    throw usageError(
+      'out-occupied',
+      `“${out}” holds another run: its ${difference.name} is ${difference.was}, this one’s ${difference.is}.`,
+      'Choose another folder with --out, or begin again with --restart.',
+    )
+  }
+  return found
+}
+
+/** Tokens per second over the steps themselves; the first, in which buffers are made, counts only while alone. */
+class Speed {
+  private first: { tokens: number; ms: number } | undefined
+  private tokens = 0
+  private ms = 0
+
+  add(tokens: number, ms: number): void {
+    if (this.first === undefined) {
+      this.first = { tokens, ms }
+      return
+    }
+    this.tokens += tokens
+    this.ms += ms
+  }
+
+  get tokensPerSecond(): number {
+    if (this.ms > 0) return (this.tokens / this.ms) * 1000
+    return this.first === undefined ? 0 : (this.first.tokens / this.first.ms) * 1000
+  }
+
+  get seconds(): number {
+    return ((this.first?.ms ?? 0) + this.ms) / 1000
+  }
+}
+
+function mean(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length
+}

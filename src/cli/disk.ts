@@ -1,0 +1,38 @@
+/**
+ * Looking at the disk before the work rather than after it, and naming files by their content.
+ */
+import { createHash } from 'node:crypto'
+import { createReadStream } from 'node:fs'
+import { statfs } from 'node:fs/promises'
+import { dirname, resolve } from 'node:path'
+import { type Cid, cidOfDigest, GroundswellError } from '../core/index.ts'
+import { formatBytes } from './format.ts'
+
+/**
+ * Refuses to begin what could not be saved.
+ * @throws GroundswellError `file/disk-full`
+ */
+export async function checkRoom(folder: string, neededBytes: number): Promise<void> {
+  const free = await freeBytes(resolve(folder))
+  if (free === undefined || free >= neededBytes) return
+  throw new GroundswellError(
+    `The disk is full: “${folder}” has ${formatBytes(free)} free, and the checkpoint needs ${formatBytes(neededBytes)}.`,
+    { code: 'file/disk-full', remedy: 'Free some space, or choose another place with --out.' },
+  )
+}
+
+/** Room for this user where the folder lies or will lie; nothing where the system does not say. */
+async function freeBytes(folder: string): Promise<number | undefined> {
+  for (let at = folder; ; at = dirname(at)) {
+    const found = await statfs(at).catch(() => undefined)
+    if (found !== undefined) return found.bavail * found.bsize
+    if (dirname(at) === at) return undefined
+  }
+}
+
+/** The name of a file's content, read in pieces. */
+export async function cidOfFile(path: string): Promise<Cid> {
+  const hash = createHash('sha256')
+  for await (const chunk of createReadStream(path)) hash.update(chunk as Uint8Array)
+  return cidOfDigest(new Uint8Array(hash.digest()))
+}

@@ -1,0 +1,74 @@
+/**
+ * Where the program starts: reads the command line, runs one command, and turns whatever goes wrong into one
+ * sentence, a way out and an exit code.
+ */
+import { inspect } from 'node:util'
+import { CommanderError } from 'commander'
+import { nodeFiles } from '../run/index.ts'
+import { describeFailure, exitCodes, usageError } from './failures.ts'
+import { listenForInterrupt } from './interrupt.ts'
+import { createOutput } from './output.ts'
+import { createProgram } from './program.ts'
+
+const debug = process.argv.includes('--debug')
+const json = process.argv.includes('--json')
+const output = createOutput({ json }, process)
+
+// A reader that leaves early (`| head`) is no failure.
+for (const stream of [process.stdout, process.stderr]) {
+  stream.on('error', (error: NodeJS.ErrnoException) =>
+    process.exit(error.code === 'EPIPE' ? 0 : exitCodes.failure),
+  )
+}
+
+if (process.argv.includes('--leave-with-parent')) leaveWithParent()
+process.exitCode = await run()
+// Native sessions and sockets may keep the process alive; it has said all it has to say.
+process.stdout.write('', () => process.exit())
+
+/** Standard input is a pipe that nobody writes to: it closes when the process at its other end is gone. */
+function leaveWithParent(): void {
+  process.stdin.resume().once('close', () => {
+    process.kill(process.pid, 'SIGTERM')
+    setTimeout(() => process.exit(exitCodes.interrupted), 3000).unref()
+  })
+}
+
+async function run(): Promise<number> {
+  using interruption = listenForInterrupt(process, () =>
+    output.note('Stopping; press Ctrl-C again to leave at once.'),
+  )
+  try {
+    await createProgram({
+      output,
+      signal: interruption.signal,
+      files: nodeFiles(),
+      workingFolder: process.cwd(),
+    }).parseAsync(process.argv)
+    return 0
+  } catch (thrown) {
+    if (thrown instanceof CommanderError && thrown.exitCode === 0) return 0
+    return report(thrown instanceof CommanderError ? fromCommander(thrown) : thrown)
+  }
+}
+
+function report(thrown: unknown): number {
+  const failure = describeFailure(thrown)
+  output.event({
+    event: 'error',
+    code: failure.code,
+    message: failure.message,
+    remedy: failure.remedy ?? null,
+  })
+  output.note(failure.remedy === undefined ? failure.message : `${failure.message}\n  → ${failure.remedy}`)
+  if (debug && failure.exitCode !== exitCodes.interrupted) process.stderr.write(`${inspect(thrown)}\n`)
+  return failure.exitCode
+}
+
+/** Commander's own words, in the form of ours. */
+function fromCommander(error: CommanderError): unknown {
+  const [first = '', ...rest] = error.message.replace(/^error: /, '').split('\n')
+  const sentence = `${first.charAt(0).toUpperCase()}${first.slice(1).replace(/\.$/, '')}.`
+  const hint = rest.join(' ').replace(/^\(|\)$/g, '')
+  return usageError('command-line', sentence, hint === '' ? 'See “groundswell --help”.' : hint)
+}

@@ -1,0 +1,105 @@
+/**
+ * From a run file to what training starts from: documents, tokenizer, dataset, model shape and first parameters.
+ * `train` and `host` both begin here, so that a run begins alike whether it is one machine's or a swarm's.
+ */
+import type { Cid } from '../core/index.ts'
+import {
+  type BuiltDataset,
+  buildDataset,
+  type Corpus,
+  type Dataset,
+  loadDocuments,
+  openDataset,
+} from '../data/index.ts'
+import {
+  type BytePairTokenizer,
+  byteTokenizer,
+  initialParameters,
+  type LlamaConfig,
+  llamaConfig,
+  type Parameters,
+  readCheckpoint,
+  trainBytePairEncoding,
+} from '../model/index.ts'
+import { absolute, type CommandContext } from './context.ts'
+import { usageError } from './failures.ts'
+import { formatBytes, formatCount } from './format.ts'
+import type { RunFile } from './run-file.ts'
+
+export interface PreparedRun {
+  readonly built: BuiltDataset
+  readonly dataset: Dataset
+  readonly tokenizer: BytePairTokenizer
+  readonly config: LlamaConfig
+  readonly parameters: Parameters
+}
+
+export async function prepareRun(context: CommandContext, run: RunFile): Promise<PreparedRun> {
+  const { files, output, signal } = context
+  const { path, field, heldOutFraction } = run.data
+  if (path === undefined) {
+    throw usageError('no-data', 'The run file names no data.', 'Set data.path, or give --data.')
+  }
+  const corpus = await loadDocuments(files, path, { field, signal })
+  const start = await startingPoint(context, run, corpus)
+  const built = await buildDataset({
+    documents: corpus.documents,
+    tokenizer: start.tokenizer,
+    heldOutFraction,
+    seed: run.seed,
+    signal,
+  })
+  const dataset = await openDataset(built.manifestBytes, (cid: Cid) => built.shards.get(cid), { signal })
+  const { train, validation } = built.manifest
+  output.line(
+    `Data: ${formatCount(corpus.documents.length)} documents, ${formatBytes(corpus.textBytes)}; ` +
+      `${formatCount(train.tokens)} tokens to train on, ${formatCount(validation.tokens)} held out`,
+  )
+  output.event({
+    event: 'data',
+    path: absolute(context, path),
+    documents: corpus.documents.length,
+    leftOut: corpus.leftOut,
+    textBytes: corpus.textBytes,
+    trainTokens: train.tokens,
+    validationTokens: validation.tokens,
+    vocabularySize: start.tokenizer.vocabularySize,
+    manifestCid: built.manifestCid,
+  })
+  return { built, dataset, ...start }
+}
+
+type StartingPoint = Pick<PreparedRun, 'tokenizer' | 'config' | 'parameters'>
+
+/** A checkpoint to go on from, or a new model of the shape that the run file gives. */
+async function startingPoint(context: CommandContext, run: RunFile, corpus: Corpus): Promise<StartingPoint> {
+  const { checkpoint, keyValueHeads, ...shape } = run.model
+  if (checkpoint !== undefined) {
+    const { tokenizer, config, parameters } = await readCheckpoint(context.files, checkpoint, {
+      signal: context.signal,
+    })
+    if (run.training.sequenceLength > config.maxPositionEmbeddings) {
+      throw usageError(
+        'sequence-length',
+        `A sequence of ${run.training.sequenceLength} tokens does not fit the ${config.maxPositionEmbeddings} positions of “${checkpoint}”.`,
+        'Lower training.sequenceLength.',
+      )
+    }
+    return { tokenizer, config, parameters }
+  }
+  const tokenizer =
+    run.tokenizer.kind === 'bytes'
+      ? byteTokenizer()
+      : trainBytePairEncoding(
+          corpus.documents.map(({ text }) => text),
+          { vocabularySize: run.tokenizer.vocabularySize },
+        )
+  const config = llamaConfig({
+    ...shape,
+    ...(keyValueHeads === undefined ? {} : { keyValueHeads }),
+    vocabularySize: tokenizer.vocabularySize,
+    bosTokenId: tokenizer.endOfTextId,
+    eosTokenId: tokenizer.endOfTextId,
+  })
+  return { tokenizer, config, parameters: initialParameters(config, run.seed) }
+}

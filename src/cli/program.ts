@@ -1,0 +1,240 @@
+/**
+ * The command line: every command with its options, and nothing of what they do. A command's code is loaded when it
+ * runs, so that `--help` and `init` answer at once.
+ */
+import { Command, InvalidArgumentError, Option } from 'commander'
+import type { CommandContext } from './context.ts'
+
+const backends = ['auto', 'cpu', 'cuda', 'webgpu', 'wasm']
+
+export function createProgram(context: CommandContext): Command {
+  const program = new Command('groundswell')
+    .description('Trains language models on machines that nobody owns together.')
+    .version('0.1.0', '--version')
+    .option('--json', 'print JSON lines instead of text')
+    .option('--debug', 'print the stack of an error')
+    .addOption(new Option('--leave-with-parent', 'stop when standard input closes').hideHelp())
+    .configureHelp({ showGlobalOptions: true })
+    .configureOutput({
+      writeOut: (text) => context.output.text(text),
+      writeErr: () => {}, // errors are reported once, by main
+    })
+    .exitOverride()
+    .showSuggestionAfterError()
+
+  program
+    .command('demo')
+    .description(
+      'one host and three peers on this machine train a small model together, through a crash and a late joiner',
+    )
+    .option('--data <path>', 'folder or file to learn from, instead of the texts that came with the install')
+    .option('--out <folder>', 'where the checkpoint goes', 'checkpoints/demo')
+    .option('--rounds <n>', 'rounds to train', positive)
+    .action(async (options: DemoCommandLine) => (await import('./commands/demo.ts')).demo(context, options))
+
+  withRunOptions(program.command('train'))
+    .description('train on this machine alone, and resume where an interrupted run stopped')
+    .argument('<run>', 'run file')
+    .option('--restart', 'begin again, replacing the checkpoint in the output folder')
+    .option('--share <i/n>', 'train on one of n disjoint shares of the data only', dataShare)
+    .action(async (run: string, options: TrainCommandLine) =>
+      (await import('./commands/train.ts')).train(context, run, options),
+    )
+
+  withRunOptions(program.command('host'))
+    .description('coordinate a swarm and print the link that lets others join')
+    .argument('<run>', 'run file')
+    .option('--host <address>', 'address to listen on')
+    .option('--port <n>', 'port to listen on; 0 for any free one', port)
+    .option('--home <folder>', 'where the host keeps its key, its log and its blobs')
+    .action(async (run: string, options: HostCommandLine) =>
+      (await import('./commands/host.ts')).host(context, run, options),
+    )
+
+  program
+    .command('join')
+    .description('train with a swarm')
+    .argument('<link>', 'what “groundswell host” printed')
+    .addOption(new Option('--backend <name>', 'what computes').choices(backends).default('auto'))
+    .option('--threads <n>', 'threads to compute with; 0 for as many as there are cores', count, 0)
+    .option('--name <name>', 'what others see this peer called')
+    .option('--home <folder>', 'where this peer keeps its key and what it fetched')
+    .option('--out <folder>', 'keep the final checkpoint here')
+    .action(async (link: string, options: JoinCommandLine) =>
+      (await import('./commands/join.ts')).join(context, link, options),
+    )
+
+  program
+    .command('generate')
+    .description('continue a text')
+    .argument('<checkpoint>', 'folder of a Llama checkpoint')
+    .argument('<prompt>', 'text to continue')
+    .option('--tokens <n>', 'most tokens to add', positive, 200)
+    .option('--temperature <t>', '0 for the likeliest token every time', nonnegative, 0.8)
+    .option('--top-k <k>', 'choose among the k likeliest', positive)
+    .option('--top-p <p>', 'choose among the likeliest that make up this share', share)
+    .option('--seed <n>', 'the same seed gives the same text', count, 0)
+    .addOption(new Option('--backend <name>', 'what computes').choices(backends).default('auto'))
+    .option('--threads <n>', 'threads to compute with; 0 for as many as there are cores', count, 0)
+    .action(async (checkpoint: string, prompt: string, options: GenerateCommandLine) =>
+      (await import('./commands/generate.ts')).generateText(context, checkpoint, prompt, options),
+    )
+
+  program
+    .command('score')
+    .description('log-probabilities of the tokens of a text, and bits per byte')
+    .argument('<checkpoint>', 'folder of a Llama checkpoint')
+    .option('--text <text>', 'text to score')
+    .option('--file <path>', 'file to score')
+    .addOption(new Option('--backend <name>', 'what computes').choices(backends).default('auto'))
+    .option('--threads <n>', 'threads to compute with; 0 for as many as there are cores', count, 0)
+    .action(async (checkpoint: string, options: ScoreCommandLine) =>
+      (await import('./commands/score.ts')).scoreText(context, checkpoint, options),
+    )
+
+  program
+    .command('export')
+    .description('write a checkpoint as a clean folder that transformers loads, without training state')
+    .argument('<checkpoint>', 'folder of a Llama checkpoint')
+    .requiredOption('--out <folder>', 'new folder to write')
+    .addOption(new Option('--dtype <type>', 'type of the weights').choices(['float32']).default('float32'))
+    .action(async (checkpoint: string, options: ExportCommandLine) =>
+      (await import('./commands/export.ts')).exportCheckpoint(context, checkpoint, options),
+    )
+
+  program
+    .command('doctor')
+    .description('what this machine can do, and why not more')
+    .action(async () => (await import('./commands/doctor.ts')).doctor(context))
+
+  program
+    .command('probe-backends', { hidden: true })
+    .description('test backends in a process of their own')
+    .argument('<names...>')
+    .action(async (names: string[]) => (await import('./commands/doctor.ts')).probe(context, names))
+
+  program
+    .command('init')
+    .description('write a run file with every setting and its meaning')
+    .argument('[file]', 'run file to write', 'run.yaml')
+    .option('--data <path>', 'folder or file to learn from', './data')
+    .action(async (file: string, options: InitCommandLine) =>
+      (await import('./commands/init.ts')).init(context, file, options),
+    )
+
+  return program
+}
+
+export interface DemoCommandLine {
+  readonly data?: string
+  readonly out: string
+  readonly rounds?: number
+}
+
+/** One of `replicas` disjoint shares of the training data. */
+export interface DataShare {
+  readonly replica: number
+  readonly replicas: number
+}
+
+export interface TrainCommandLine {
+  readonly data?: string
+  readonly steps?: number
+  readonly batchSize?: number
+  readonly sequenceLength?: number
+  readonly backend?: string
+  readonly threads?: number
+  readonly out?: string
+  readonly restart?: boolean
+  readonly share?: DataShare
+}
+
+export interface HostCommandLine extends Omit<TrainCommandLine, 'restart' | 'share'> {
+  readonly home?: string
+  readonly host?: string
+  readonly port?: number
+}
+
+export interface JoinCommandLine {
+  readonly name?: string
+  readonly backend: string
+  readonly threads: number
+  readonly home?: string
+  readonly out?: string
+}
+
+export interface GenerateCommandLine {
+  readonly tokens: number
+  readonly temperature: number
+  readonly topK?: number
+  readonly topP?: number
+  readonly seed: number
+  readonly backend: string
+  readonly threads: number
+}
+
+export interface ScoreCommandLine {
+  readonly text?: string
+  readonly file?: string
+  readonly backend: string
+  readonly threads: number
+}
+
+export interface ExportCommandLine {
+  readonly out: string
+  readonly dtype: string
+}
+
+export interface InitCommandLine {
+  readonly data: string
+}
+
+/** Options that `train` and `host` take over the run file. */
+function withRunOptions(command: Command): Command {
+  return command
+    .option('--data <path>', 'folder or file to learn from')
+    .option('--steps <n>', 'steps to train', positive)
+    .option('--batch-size <n>', 'sequences in a batch', positive)
+    .option('--sequence-length <n>', 'tokens in a sequence', positive)
+    .addOption(new Option('--backend <name>', 'what computes').choices(backends))
+    .option('--threads <n>', 'threads to compute with; 0 for as many as there are cores', count)
+    .option('--out <folder>', 'where the checkpoint goes')
+}
+
+function number(text: string, expected: string, accepts: (value: number) => boolean): number {
+  const value = Number(text)
+  if (text.trim() === '' || !accepts(value)) throw new InvalidArgumentError(`It takes ${expected}.`)
+  return value
+}
+
+function positive(text: string): number {
+  return number(text, 'a whole number above 0', (value) => Number.isSafeInteger(value) && value > 0)
+}
+
+function count(text: string): number {
+  return number(text, 'a whole number', (value) => Number.isSafeInteger(value) && value >= 0)
+}
+
+function port(text: string): number {
+  return number(
+    text,
+    'a port from 0 to 65535',
+    (value) => Number.isInteger(value) && value >= 0 && value < 65_536,
+  )
+}
+
+function dataShare(text: string): DataShare {
+  const [, index, of] = /^(\d{1,6})\/(\d{1,6})$/.exec(text) ?? []
+  const replica = Number(index) - 1
+  const replicas = Number(of)
+  if (!(replica >= 0 && replica < replicas)) throw new InvalidArgumentError('It takes a share such as 1/3.')
+  return { replica, replicas }
+}
+
+function nonnegative(text: string): number {
+  return number(text, 'a number from 0 up', (value) => Number.isFinite(value) && value >= 0)
+}
+
+function share(text: string): number {
+  return number(text, 'a number above 0, at most 1', (value) => value > 0 && value <= 1)
+}

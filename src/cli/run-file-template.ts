@@ -1,0 +1,84 @@
+/**
+ * The run file that `init` writes: every key with its meaning, at its default. The values are read from the
+ * defaults themselves, so the two cannot drift apart.
+ */
+import { defaultRunFile } from './run-file.ts'
+
+export function runFileTemplate(options: { name: string; data: string }): string {
+  const { model, tokenizer, data, training, sync, run, runtime, seed } = defaultRunFile()
+  const { optimiser, schedule } = training
+  return `# A run of Groundswell. Every key is optional; what stands here are the defaults, except run.name and data.path.
+#   groundswell train THIS_FILE     trains on this machine alone
+#   groundswell host THIS_FILE      coordinates a swarm and prints the link to join it
+
+model: # a Llama, as transformers defines it
+  # checkpoint: ./some/checkpoint # go on from this one; its shape and tokenizer then count
+  layers: ${model.layers}
+  hiddenSize: ${model.hiddenSize}
+  intermediateSize: ${model.intermediateSize}
+  attentionHeads: ${model.attentionHeads} # must divide hiddenSize
+  keyValueHeads: ${model.attentionHeads} # must divide attentionHeads; fewer of them is grouped-query attention
+  ropeTheta: ${model.ropeTheta}
+  rmsNormEpsilon: ${model.rmsNormEpsilon}
+  tieWordEmbeddings: ${model.tieWordEmbeddings}
+  maxPositionEmbeddings: ${model.maxPositionEmbeddings}
+
+tokenizer:
+  kind: ${tokenizer.kind} # bytes, or bpe: byte-level BPE trained on the data
+  vocabularySize: ${tokenizer.vocabularySize} # of bpe; bytes know 256
+
+data:
+  path: ${JSON.stringify(options.data)} # a folder or file of .txt, .md, source code or .jsonl
+  field: ${data.field} # what holds the text in a line of .jsonl
+  heldOutFraction: ${data.heldOutFraction} # share of the documents kept for validation, chosen by their hash
+
+training:
+  steps: ${training.steps}
+  batchSize: ${training.batchSize}
+  sequenceLength: ${training.sequenceLength}
+  gradientAccumulation: ${training.gradientAccumulation} # batches that make one step
+  optimiser: # AdamW
+    learningRate: ${optimiser.learningRate} # the peak
+    weightDecay: ${optimiser.weightDecay}
+    beta1: ${optimiser.beta1}
+    beta2: ${optimiser.beta2}
+    epsilon: ${optimiser.epsilon}
+    clipNorm: ${optimiser.clipNorm} # of the whole gradient; 0 for none
+    decayNorms: ${optimiser.decayNorms}
+    decayEmbeddings: ${optimiser.decayEmbeddings}
+  schedule:
+    kind: ${schedule.kind} # cosine, wsd (warm-up, stable, decay) or constant
+    warmupSteps: ${schedule.warmupSteps}
+    finalFraction: ${schedule.finalFraction} # of the peak
+    decaySteps: ${schedule.decaySteps} # of wsd
+    decayShape: ${schedule.decayShape} # of wsd: one-minus-sqrt or linear
+  evaluateEvery: ${training.evaluateEvery} # steps; 0 for only at the end
+  evaluationBatches: ${training.evaluationBatches}
+  checkpointEvery: ${training.checkpointEvery} # steps; 0 for only at the end
+
+sync: # between the peers of a swarm
+  method: ${sync.method}
+  innerSteps: ${sync.innerSteps} # steps that each peer takes on its own in a round
+  outerLearningRate: ${sync.outerLearningRate}
+  outerMomentum: ${sync.outerMomentum}
+  encoding: ${sync.encoding} # int8 or float32
+
+run: # of the host
+  name: ${options.name}
+  host: ${run.host} # address to listen on; 0.0.0.0 for all
+  port: ${run.port} # 0 for any free one
+  minimumPeers: ${run.minimumPeers} # training starts when so many have joined
+  maximumPeers: ${run.maximumPeers}
+  quorum: ${run.quorum} # share of the active peers that is enough to close a round…
+  graceSeconds: ${run.graceSeconds} # …once the others had so long to follow
+  maxRoundSeconds: ${run.maxRoundSeconds} # a round closes after so long with whatever it has
+  vanishAfterSeconds: ${run.vanishAfterSeconds} # silence after which a peer counts as gone
+
+runtime:
+  backend: ${runtime.backend} # auto, cpu, cuda, webgpu or wasm
+  threads: ${runtime.threads} # 0 for as many as there are cores
+
+seed: ${seed}
+# out: ./checkpoints/${options.name} # where the checkpoint goes
+`
+}

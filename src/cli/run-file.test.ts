@@ -1,0 +1,118 @@
+import { describe, expect, test } from 'vitest'
+import type { GroundswellError } from '../core/index.ts'
+import { nearestKey } from './nearest-key.ts'
+import { defaultRunFile, parseRunFile } from './run-file.ts'
+import { runFileTemplate } from './run-file-template.ts'
+
+const refusal = (text: string): GroundswellError => {
+  try {
+    parseRunFile(text, 'run.yaml')
+  } catch (thrown) {
+    return thrown as GroundswellError
+  }
+  throw new Error('it was accepted')
+}
+
+test('an empty file is a run with every default', () => {
+  expect(parseRunFile('', 'run.yaml')).toEqual(defaultRunFile())
+})
+
+test('what init writes is the defaults, with the name and the data asked for', () => {
+  const expected = defaultRunFile()
+  expect(parseRunFile(runFileTemplate({ name: 'mine', data: './my texts: all' }), 'run.yaml')).toEqual({
+    ...expected,
+    model: { ...expected.model, keyValueHeads: 4 },
+    run: { ...expected.run, name: 'mine' },
+    data: { ...expected.data, path: './my texts: all' },
+  })
+})
+
+test('options of the command line count over the file', () => {
+  const run = parseRunFile('training: { steps: 5, batchSize: 2 }', 'run.yaml', {
+    steps: 7,
+    data: 'x',
+    backend: 'wasm',
+    threads: 2,
+    out: 'there',
+    sequenceLength: 16,
+  })
+  expect(run.training).toMatchObject({ steps: 7, batchSize: 2, sequenceLength: 16 })
+  expect(run).toMatchObject({ data: { path: 'x' }, runtime: { backend: 'wasm', threads: 2 }, out: 'there' })
+})
+
+describe('an unknown key is named with its place and the nearest key that exists', () => {
+  test.each([
+    ['training:\n  batchsize: 4\n', 'run.yaml:2:3: “training” has no key “batchsize”.', 'batchSize'],
+    [
+      'model:\n  layers: 2\n  hidden_size: 8\n',
+      'run.yaml:3:3: “model” has no key “hidden_size”.',
+      'hiddenSize',
+    ],
+    ['modle: {}', 'run.yaml:1:1: a run file has no key “modle”.', 'model'],
+    ['batchSize: 4', 'run.yaml:1:1: a run file has no key “batchSize”.', 'training.batchSize'],
+    [
+      'training:\n  optimiser:\n    lr: 1',
+      'run.yaml:3:5: “training.optimiser” has no key “lr”.',
+      'learningRate',
+    ],
+  ])('%j', (text, message, suggestion) => {
+    const error = refusal(text)
+    expect(error.code).toBe('run-file/unknown-key')
+    expect(error.message).toBe(message)
+    expect(error.remedy).toBe(`Did you mean “${suggestion}”?`)
+  })
+
+  test('or the keys that exist, when none is near', () => {
+    expect(refusal('tokenizer: { colour: blue }').remedy).toBe(
+      'Remove it; the keys here are kind, vocabularySize.',
+    )
+  })
+})
+
+describe('impossible values are refused with their place and the reason', () => {
+  test.each([
+    [
+      'model:\n  hiddenSize: 256\n  attentionHeads: 6\n',
+      'run.yaml:3:3: “model.attentionHeads” cannot be so: 6 attention heads do not divide the hidden size 256; 4 would.',
+    ],
+    [
+      'model: { attentionHeads: 4, keyValueHeads: 3 }',
+      'run.yaml:1:29: “model.keyValueHeads” cannot be so: 3 key-value heads do not divide the 4 attention heads; 2 would.',
+    ],
+    [
+      'model: { hiddenSize: 12, attentionHeads: 4 }',
+      'run.yaml:1:26: “model.attentionHeads” cannot be so: 4 heads on a hidden size of 12 are 3 wide, and rotary positions need an even width.',
+    ],
+    [
+      'training:\n  batchSize: -1',
+      'run.yaml:2:3: “training.batchSize” cannot be so: expected number to be >0.',
+    ],
+    ['seed: hello', 'run.yaml:1:1: “seed” cannot be so: expected number, received string.'],
+    ['training: 3', 'run.yaml:1:1: “training” cannot be so: expected object, received number.'],
+    [
+      'training:\n  sequenceLength: 4096',
+      'run.yaml:2:3: “training.sequenceLength” cannot be so: a sequence of 4096 tokens does not fit maxPositionEmbeddings 2048.',
+    ],
+  ])('%j', (text, message) => {
+    expect(refusal(text).message).toBe(message)
+  })
+
+  test('a value from the command line is blamed on its option', () => {
+    expect(() => parseRunFile('', 'run.yaml', { batchSize: 0 })).toThrow('--batch-size: “training.batchSize”')
+  })
+
+  test('what is not YAML, or no mapping', () => {
+    expect(refusal('a: [1, 2').code).toBe('run-file/syntax')
+    expect(refusal('a: 1\na: 2').message).toMatch(/^run.yaml:2:1 is not valid YAML/)
+    expect(refusal('just text').code).toBe('run-file/invalid')
+    expect(refusal('- 1\n- 2').code).toBe('run-file/invalid')
+  })
+})
+
+test('nearest keys', () => {
+  const known = [['model'], ['model', 'layers'], ['training', 'steps'], ['training', 'batchSize']]
+  expect(nearestKey(['training', 'batchSzie'], known)).toBe('batchSize')
+  expect(nearestKey(['model', 'n_layer'], known)).toBe('layers')
+  expect(nearestKey(['model', 'steps'], known)).toBe('training.steps')
+  expect(nearestKey(['model', 'zebra'], known)).toBeUndefined()
+})

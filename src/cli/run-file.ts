@@ -1,0 +1,363 @@
+/**
+ * The run file: one YAML document that says what to train, on what, and with whom. It is checked whole before
+ * anything starts; an error names the key, its line and column, and the nearest key that exists.
+ */
+import { type Document, isNode, isPair, isScalar, LineCounter, parseDocument } from 'yaml'
+import { z } from 'zod'
+import { GroundswellError } from '../core/index.ts'
+import { type SyncSettings, syncSettingsSchema } from '../sync/index.ts'
+import { type TrainingSettings, trainingSchema } from '../train/index.ts'
+import { nearestKey } from './nearest-key.ts'
+
+export interface RunFile {
+  readonly model: ModelSection
+  readonly tokenizer: { readonly kind: 'bytes' | 'bpe'; readonly vocabularySize: number }
+  readonly data: DataSection
+  readonly training: TrainingSettings
+  readonly sync: SyncSettings
+  readonly run: RunSection
+  readonly runtime: RuntimeSection
+  readonly seed: number
+  /** Folder for the checkpoint; `checkpoints/NAME` when absent. */
+  readonly out?: string | undefined
+}
+
+interface ModelSection {
+  /** Folder of a checkpoint to go on from; its own shape and tokenizer then count, not those of this file. */
+  readonly checkpoint?: string | undefined
+  readonly layers: number
+  readonly hiddenSize: number
+  readonly intermediateSize: number
+  readonly attentionHeads: number
+  /** As many as attention heads when absent. */
+  readonly keyValueHeads?: number | undefined
+  readonly ropeTheta: number
+  readonly rmsNormEpsilon: number
+  readonly tieWordEmbeddings: boolean
+  readonly maxPositionEmbeddings: number
+}
+
+interface DataSection {
+  readonly path?: string | undefined
+  /** The field of a `.jsonl` line that holds the text. */
+  readonly field: string
+  readonly heldOutFraction: number
+}
+
+interface RunSection {
+  readonly name: string
+  readonly host: string
+  readonly port: number
+  /** Training starts when so many peers have joined. */
+  readonly minimumPeers: number
+  readonly maximumPeers: number
+  /** Share of the active peers whose updates are enough to close a round once the grace is over. */
+  readonly quorum: number
+  readonly graceSeconds: number
+  /** A round closes after so long with whatever it has. */
+  readonly maxRoundSeconds: number
+  /** Silence after which a peer counts as gone. */
+  readonly vanishAfterSeconds: number
+}
+
+interface RuntimeSection {
+  readonly backend: 'auto' | 'cpu' | 'cuda' | 'webgpu' | 'wasm'
+  /** 0: as many as the machine has cores. */
+  readonly threads: number
+}
+
+const size = z
+  .int()
+  .positive()
+  .max(2 ** 24)
+
+const modelSchema: z.ZodType<ModelSection> = z
+  .strictObject({
+    checkpoint: z.string().min(1).optional(),
+    layers: z.int().positive().max(1024).default(4),
+    hiddenSize: size.default(256),
+    intermediateSize: size.default(688),
+    attentionHeads: size.default(4),
+    keyValueHeads: size.optional(),
+    ropeTheta: z.number().positive().default(10_000),
+    rmsNormEpsilon: z.number().positive().max(1).default(1e-5),
+    tieWordEmbeddings: z.boolean().default(false),
+    maxPositionEmbeddings: size.default(2048),
+  })
+  .check((context) => {
+    const { hiddenSize, attentionHeads, keyValueHeads } = context.value
+    const fail = (path: string, message: string): void => {
+      context.issues.push({ code: 'custom', path: [path], message, input: context.value })
+    }
+    if (hiddenSize % attentionHeads !== 0) {
+      const fitting = nearestDivisor(hiddenSize, attentionHeads)
+      fail(
+        'attentionHeads',
+        `${attentionHeads} attention heads do not divide the hidden size ${hiddenSize}; ${fitting} would`,
+      )
+    } else if ((hiddenSize / attentionHeads) % 2 !== 0) {
+      fail(
+        'attentionHeads',
+        `${attentionHeads} heads on a hidden size of ${hiddenSize} are ${hiddenSize / attentionHeads} wide, and rotary positions need an even width`,
+      )
+    }
+    if (keyValueHeads !== undefined && attentionHeads % keyValueHeads !== 0) {
+      const fitting = nearestDivisor(attentionHeads, keyValueHeads)
+      fail(
+        'keyValueHeads',
+        `${keyValueHeads} key-value heads do not divide the ${attentionHeads} attention heads; ${fitting} would`,
+      )
+    }
+  })
+
+const tokenizerSchema = z
+  .strictObject({
+    kind: z.enum(['bytes', 'bpe']).default('bytes'),
+    vocabularySize: size.default(4096),
+  })
+  .check((context) => {
+    const { kind, vocabularySize } = context.value
+    if (kind === 'bpe' && vocabularySize < 257) {
+      context.issues.push({
+        code: 'custom',
+        path: ['vocabularySize'],
+        message: `byte-level BPE starts from 256 bytes and one special token, so ${vocabularySize} is too few`,
+        input: context.value,
+      })
+    }
+  })
+
+const runFileSchema: z.ZodType<RunFile> = z
+  .strictObject({
+    model: modelSchema.prefault({}),
+    tokenizer: tokenizerSchema.prefault({}),
+    data: z
+      .strictObject({
+        path: z.string().min(1).optional(),
+        field: z.string().min(1).default('text'),
+        heldOutFraction: z.number().gt(0).max(0.5).default(0.05),
+      })
+      .prefault({}),
+    training: trainingSchema.prefault({}),
+    sync: syncSettingsSchema.prefault({ method: 'diloco' }),
+    run: z
+      .strictObject({
+        name: z
+          .string()
+          .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/, 'use letters, digits, dots and dashes, at most 64')
+          .default('run'),
+        host: z.string().min(1).default('127.0.0.1'),
+        port: z.int().min(0).max(65_535).default(0),
+        minimumPeers: z.int().positive().max(256).default(2),
+        maximumPeers: z.int().positive().max(256).default(256),
+        quorum: z.number().gt(0).max(1).default(0.67),
+        graceSeconds: z.number().nonnegative().max(86_400).default(10),
+        maxRoundSeconds: z.number().min(1).max(604_800).default(3600),
+        vanishAfterSeconds: z.number().min(0.5).max(3600).default(15),
+      })
+      .prefault({}),
+    runtime: z
+      .strictObject({
+        backend: z.enum(['auto', 'cpu', 'cuda', 'webgpu', 'wasm']).default('auto'),
+        threads: z.int().nonnegative().max(1024).default(0),
+      })
+      .prefault({}),
+    seed: z.int().nonnegative().default(0),
+    out: z.string().min(1).optional(),
+  })
+  .check((context) => {
+    const { model, training, run } = context.value
+    const fail = (path: string[], message: string): void => {
+      context.issues.push({ code: 'custom', path, message, input: context.value })
+    }
+    if (model.checkpoint === undefined && training.sequenceLength > model.maxPositionEmbeddings) {
+      fail(
+        ['training', 'sequenceLength'],
+        `a sequence of ${training.sequenceLength} tokens does not fit maxPositionEmbeddings ${model.maxPositionEmbeddings}`,
+      )
+    }
+    if (run.minimumPeers > run.maximumPeers) {
+      fail(['run', 'minimumPeers'], `${run.minimumPeers} is more than maximumPeers ${run.maximumPeers}`)
+    }
+    const { kind, decaySteps } = training.schedule
+    if (kind === 'wsd' && decaySteps > training.steps) {
+      fail(
+        ['training', 'schedule', 'decaySteps'],
+        `a decay of ${decaySteps} steps is longer than the ${training.steps} steps of the run`,
+      )
+    }
+  })
+
+/** Values of the command line that count instead of the file's. */
+export interface RunOverrides {
+  readonly data?: string | undefined
+  readonly steps?: number | undefined
+  readonly batchSize?: number | undefined
+  readonly sequenceLength?: number | undefined
+  readonly backend?: string | undefined
+  readonly threads?: number | undefined
+  readonly out?: string | undefined
+  readonly host?: string | undefined
+  readonly port?: number | undefined
+}
+
+/** Every value at its default. */
+export function defaultRunFile(): RunFile {
+  return runFileSchema.parse({})
+}
+
+/**
+ * Reads a run file.
+ * @param name what to call it in errors
+ * @throws GroundswellError `run-file/syntax`, `run-file/unknown-key` or `run-file/invalid`
+ */
+export function parseRunFile(text: string, name: string, overrides: RunOverrides = {}): RunFile {
+  const lines = new LineCounter()
+  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, uniqueKeys: true })
+  const broken = document.errors[0] ?? document.warnings[0]
+  if (broken !== undefined) {
+    const { line, col } = lines.linePos(broken.pos[0])
+    throw new GroundswellError(
+      `${name}:${line}:${col} is not valid YAML: ${broken.message.replace(/\.$/, '')}.`,
+      {
+        code: 'run-file/syntax',
+        remedy: 'Correct that line; “groundswell init” writes an example.',
+      },
+    )
+  }
+  let content: unknown
+  try {
+    content = document.toJS({ maxAliasCount: 100 }) ?? {}
+  } catch (cause) {
+    throw new GroundswellError(`${name} refers to itself or repeats too much through aliases.`, {
+      code: 'run-file/syntax',
+      remedy: 'Write the values out.',
+      cause,
+    })
+  }
+  if (typeof content !== 'object' || Array.isArray(content)) {
+    throw new GroundswellError(`${name} does not hold the sections of a run file.`, {
+      code: 'run-file/invalid',
+      remedy: '“groundswell init” writes an example.',
+    })
+  }
+  const parsed = runFileSchema.safeParse(withOverrides(content as Record<string, unknown>, overrides))
+  if (parsed.success) return parsed.data
+  const issue = parsed.error.issues.find((one) => one.code === 'unrecognized_keys') ?? parsed.error.issues[0]!
+  throw explain(issue, name, document, lines, overrides)
+}
+
+/** The content with the command line's values in their places, and the one sync method that need not be named. */
+function withOverrides(content: Record<string, unknown>, overrides: RunOverrides): Record<string, unknown> {
+  const result = { ...content }
+  const { sync } = content
+  if (typeof sync === 'object' && !Array.isArray(sync)) result.sync = { method: 'diloco', ...sync }
+  for (const [option, path] of Object.entries(overridePaths)) {
+    const value = overrides[option as keyof RunOverrides]
+    if (value === undefined) continue
+    const [section, key] = path as [string, string?]
+    if (key === undefined) {
+      result[section] = value
+      continue
+    }
+    const held = result[section] ?? {}
+    // What is no section stays as it is, so that the check names it.
+    if (typeof held === 'object' && !Array.isArray(held)) result[section] = { ...held, [key]: value }
+  }
+  return result
+}
+
+const overridePaths: Record<keyof RunOverrides, readonly string[]> = {
+  data: ['data', 'path'],
+  steps: ['training', 'steps'],
+  batchSize: ['training', 'batchSize'],
+  sequenceLength: ['training', 'sequenceLength'],
+  backend: ['runtime', 'backend'],
+  threads: ['runtime', 'threads'],
+  out: ['out'],
+  host: ['run', 'host'],
+  port: ['run', 'port'],
+}
+
+type Issue = z.core.$ZodIssue
+
+function explain(
+  issue: Issue,
+  name: string,
+  document: Document,
+  lines: LineCounter,
+  overrides: RunOverrides,
+): GroundswellError {
+  const path = issue.path.map(String)
+  if (issue.code === 'unrecognized_keys') {
+    const key = issue.keys[0]!
+    const where = position([...path, key], document, lines)
+    const section = path.length === 0 ? 'a run file' : `“${path.join('.')}”`
+    const near = nearestKey([...path, key], knownKeys())
+    return new GroundswellError(`${name}${where}: ${section} has no key “${key}”.`, {
+      code: 'run-file/unknown-key',
+      remedy:
+        near === undefined
+          ? `Remove it; the keys here are ${keysAt(path).join(', ')}.`
+          : `Did you mean “${near}”?`,
+    })
+  }
+  const option = Object.entries(overridePaths).find(([, at]) => at.join('.') === path.join('.'))?.[0]
+  const fromOption = option !== undefined && overrides[option as keyof RunOverrides] !== undefined
+  const flag = option?.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
+  const where = fromOption ? `--${flag}` : `${name}${position(path, document, lines)}`
+  const reason = issue.message
+    .replace(/^Invalid input: /, '')
+    .replace(/^Too (small|big): expected /, 'expected ')
+    .replace(/^./, (letter) => letter.toLowerCase())
+  return new GroundswellError(`${where}: “${path.join('.')}” cannot be so: ${reason}.`, {
+    code: 'run-file/invalid',
+    remedy: 'Change that value; “groundswell init” writes every key with its meaning and default.',
+  })
+}
+
+/** `:line:column` of a key, or of the nearest thing around it that is written in the file. */
+function position(path: string[], document: Document, lines: LineCounter): string {
+  for (let depth = path.length; depth > 0; depth--) {
+    const parent = depth === 1 ? document.contents : document.getIn(path.slice(0, depth - 1), true)
+    if (!isNode(parent) || !('items' in parent)) continue
+    for (const item of parent.items) {
+      if (!isPair(item) || !isScalar(item.key) || String(item.key.value) !== path[depth - 1]) continue
+      const start = item.key.range?.[0]
+      if (start === undefined) continue
+      const { line, col } = lines.linePos(start)
+      return `:${line}:${col}`
+    }
+  }
+  return ''
+}
+
+/** Dotted names of all keys, read off the schema itself. */
+function knownKeys(): string[][] {
+  const found: string[][] = []
+  const walk = (schema: z.core.JSONSchema._JSONSchema, path: string[]): void => {
+    if (typeof schema !== 'object') return
+    for (const variant of [...(schema.anyOf ?? []), ...(schema.oneOf ?? [])]) walk(variant, path)
+    for (const [key, value] of Object.entries(schema.properties ?? {})) {
+      found.push([...path, key])
+      walk(value, [...path, key])
+    }
+  }
+  walk(z.toJSONSchema(runFileSchema, { io: 'input' }), [])
+  return found
+}
+
+function keysAt(path: string[]): string[] {
+  return knownKeys()
+    .filter((key) => key.length === path.length + 1 && path.every((part, depth) => key[depth] === part))
+    .map((key) => key.at(-1)!)
+}
+
+function nearestDivisor(of: number, wanted: number): number {
+  for (let distance = 0; distance < of; distance++) {
+    for (const candidate of [wanted - distance, wanted + distance]) {
+      if (candidate > 0 && of % candidate === 0) return candidate
+    }
+  }
+  return 1
+}

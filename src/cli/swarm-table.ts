@@ -1,0 +1,40 @@
+/** A run as its host sees it: one line about the round, one row per member. */
+import type { HostStatus, MemberReport } from '../run/index.ts'
+import { formatBytes, formatCount, formatLoss, formatTable, printable } from './format.ts'
+
+const header = ['peer', 'state', 'phase', 'step', 'loss', 'tokens/s', 'sent', 'received', 'last accepted']
+const numeric = new Set([3, 4, 5, 6, 7])
+
+export function swarmTable(status: HostStatus, validationLoss: number | undefined): string[] {
+  const present = status.members.filter((member) => !hasGone(member))
+  const refused = Object.values(status.refused).reduce((sum, count) => sum + count, 0)
+  const headline = [
+    `round ${Math.min(status.round, status.lastRound)}/${status.lastRound}`,
+    status.phase,
+    `${present.length} ${present.length === 1 ? 'peer' : 'peers'}`,
+    `loss ${formatLoss(status.loss ?? undefined)}`,
+    `validation ${formatLoss(validationLoss)}`,
+    ...(refused === 0 ? [] : [`${refused} refused`]),
+  ].join('  ·  ')
+  if (status.members.length === 0) return [headline]
+  return [headline, '', ...formatTable([header, ...status.members.map(row)], numeric)]
+}
+
+function row(member: MemberReport): string[] {
+  const { progress } = member
+  return [
+    printable(member.name === '' ? member.peer.slice(-8) : member.name),
+    member.status,
+    hasGone(member) || progress === null ? '–' : progress.phase,
+    progress === null ? '–' : String(progress.step),
+    formatLoss(progress?.loss ?? undefined),
+    progress?.tokensPerSecond === null || progress === null ? '–' : formatCount(progress.tokensPerSecond),
+    formatBytes(progress?.sentBytes ?? 0),
+    formatBytes(progress?.receivedBytes ?? 0),
+    member.lastRound === 0 ? '–' : `round ${member.lastRound}`,
+  ]
+}
+
+function hasGone({ status }: MemberReport): boolean {
+  return status === 'left' || status === 'vanished'
+}
