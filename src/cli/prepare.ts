@@ -10,6 +10,7 @@ import {
   type Dataset,
   loadDocuments,
   openDataset,
+  splitHeldOut,
 } from '../data/index.ts'
 import {
   type BytePairTokenizer,
@@ -91,7 +92,8 @@ async function startingPoint(context: CommandContext, run: RunFile, corpus: Corp
     run.tokenizer.kind === 'bytes'
       ? byteTokenizer()
       : trainBytePairEncoding(
-          corpus.documents.map(({ text }) => text),
+          // not on what is held out, which is to stay unseen
+          splitHeldOut(corpus.documents, { fraction: run.data.heldOutFraction, seed: run.seed }).train,
           { vocabularySize: run.tokenizer.vocabularySize },
         )
   const config = llamaConfig({

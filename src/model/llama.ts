@@ -7,7 +7,6 @@
 import {
   add,
   causalAttention,
-  crossEntropy,
   gather,
   matmul,
   parameter,
@@ -19,6 +18,7 @@ import {
   transpose,
 } from '../tensor/index.ts'
 import type { LlamaConfig } from './config.ts'
+import { nextTokenLoss } from './next-token-loss.ts'
 import { embeddingName, outputName, parameterSpecs } from './parameters.ts'
 
 /** Placeholders for the parameters, by Hugging Face name. */
@@ -35,8 +35,14 @@ export interface LlamaForwardOptions {
   readonly tokens: Tensor
 }
 
-/** Logits after every position, [batch · sequence, vocabularySize]. */
-export function llamaLogits({ config, weights, tokens }: LlamaForwardOptions): Tensor {
+/**
+ * Queries per block of attention in a training step: each block meets only the keys up to its own end, so most of the
+ * masked half of the scores is neither computed nor kept.
+ */
+const attentionBlock = 128
+
+/** The last layer's output, normalised: [batch · sequence, hiddenSize]. */
+function llamaHidden({ config, weights, tokens }: LlamaForwardOptions): Tensor {
   const [batch, sequence] = tokens.shape as [number, number]
   const rows = batch * sequence
   const { attentionHeads, keyValueHeads, headSize, ropeTheta, rmsNormEpsilon } = config
@@ -46,14 +52,22 @@ export function llamaLogits({ config, weights, tokens }: LlamaForwardOptions): T
   const split = (x: Tensor, heads: number): Tensor => reshape(x, [batch, sequence, heads, headSize])
   const headsFirst = (x: Tensor): Tensor => transpose(x, [0, 2, 1, 3])
 
-  let stream = gather(weight(embeddingName), reshape(tokens, [rows])) // [rows, hiddenSize]
+  const table = weight(embeddingName)
+  const ids = reshape(tokens, [rows])
+  let stream = gather(table, ids) // [rows, hiddenSize]
   for (let layer = 0; layer < config.layers; layer++) {
     const prefix = `model.layers.${layer}`
-    const x = rmsNorm(stream, weight(`${prefix}.input_layernorm.weight`), rmsNormEpsilon)
+    // Before the first attention a row depends on its token alone. Where the vocabulary is smaller than the batch,
+    // the table is normalised and projected once and the results are looked up, which is the same and costs less.
+    const lookUpLater = layer === 0 && 2 * config.vocabularySize <= rows
+    const looked = (x: Tensor): Tensor => (lookUpLater ? gather(x, ids) : x)
+    const source = lookUpLater ? table : stream
+    const x = rmsNorm(source, weight(`${prefix}.input_layernorm.weight`), rmsNormEpsilon)
     const attended = causalAttention({
-      q: headsFirst(turned(split(project(x, `${prefix}.self_attn.q_proj.weight`), attentionHeads))),
-      k: headsFirst(turned(split(project(x, `${prefix}.self_attn.k_proj.weight`), keyValueHeads))),
-      v: headsFirst(split(project(x, `${prefix}.self_attn.v_proj.weight`), keyValueHeads)),
+      q: headsFirst(turned(split(looked(project(x, `${prefix}.self_attn.q_proj.weight`)), attentionHeads))),
+      k: headsFirst(turned(split(looked(project(x, `${prefix}.self_attn.k_proj.weight`)), keyValueHeads))),
+      v: headsFirst(split(looked(project(x, `${prefix}.self_attn.v_proj.weight`)), keyValueHeads)),
+      blockSize: attentionBlock,
     })
     const joined = reshape(headsFirst(attended), [rows, attentionHeads * headSize])
     stream = add(stream, project(joined, `${prefix}.self_attn.o_proj.weight`))
@@ -62,8 +76,17 @@ export function llamaLogits({ config, weights, tokens }: LlamaForwardOptions): T
     const up = project(y, `${prefix}.mlp.up_proj.weight`)
     stream = add(stream, project(swiglu(gate, up), `${prefix}.mlp.down_proj.weight`))
   }
-  const last = rmsNorm(stream, weight('model.norm.weight'), rmsNormEpsilon)
-  return project(last, config.tieWordEmbeddings ? embeddingName : outputName)
+  return rmsNorm(stream, weight('model.norm.weight'), rmsNormEpsilon)
+}
+
+/** [vocabularySize, hiddenSize] */
+function outputWeightOf({ config, weights }: LlamaForwardOptions): Tensor {
+  return weights[config.tieWordEmbeddings ? embeddingName : outputName]!
+}
+
+/** Logits after every position, [batch · sequence, vocabularySize]. */
+export function llamaLogits(forward: LlamaForwardOptions): Tensor {
+  return matmul(llamaHidden(forward), outputWeightOf(forward), { transposeB: true })
 }
 
 export interface LlamaLossOptions extends LlamaForwardOptions {
@@ -74,7 +97,11 @@ export interface LlamaLossOptions extends LlamaForwardOptions {
 }
 
 /** Mean cross-entropy in nats over the targets that count, a scalar. */
-export function llamaLoss({ targets, ignoreIndex, ...forward }: LlamaLossOptions): Tensor {
-  const flat = reshape(targets, [-1])
-  return crossEntropy(llamaLogits(forward), flat, ignoreIndex === undefined ? {} : { ignoreIndex })
+export function llamaLoss({ targets, ignoreIndex = -100, ...forward }: LlamaLossOptions): Tensor {
+  return nextTokenLoss({
+    hidden: llamaHidden(forward),
+    outputWeight: outputWeightOf(forward),
+    targets: reshape(targets, [-1]),
+    ignoreIndex,
+  })
 }

@@ -5,6 +5,7 @@ export * from './log.ts'
 export * from './manifest.ts'
 export * from './node-files.ts'
 export type { PeerPhase, Progress } from './protocol.ts'
+export { publishRun, type RunDescription } from './publish.ts'
 export * from './reducer.ts'
 export * from './replay.ts'
 export * from './sqlite-log.ts'
@@ -19,3 +20,4 @@ export {
   type TrainerPeerInit,
   type Workload,
 } from './trainer-peer.ts'
+export { type OpenedWorkload, openWorkload } from './workload.ts'

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { systemClock } from '../../core/index.ts'
 import { validationBitsPerByte } from '../../data/index.ts'
 import { countParameters, layoutOf, unflatten, writeCheckpoint } from '../../model/index.ts'
-import { type HostStatus, openHost, sqliteLog } from '../../run/index.ts'
+import { type HostStatus, openHost, publishRun, type RunDescription, sqliteLog } from '../../run/index.ts'
 import { encodeJoinLink, fileBlobs, libp2pTransport, loadOrCreateIdentity } from '../../swarm/index.ts'
 import { Evaluator, evaluateOn } from '../../train/index.ts'
 import { openChosenBackend } from '../backend.ts'
@@ -14,9 +14,8 @@ import { absolute, type CommandContext, loadRunFile } from '../context.ts'
 import { checkRoom, cidOfFile } from '../disk.ts'
 import { formatBytes, formatCount, formatLoss } from '../format.ts'
 import { openHome } from '../home.ts'
-import { prepareRun } from '../prepare.ts'
+import { type PreparedRun, prepareRun } from '../prepare.ts'
 import type { HostCommandLine } from '../program.ts'
-import { publishRun } from '../publish.ts'
 import type { RunFile } from '../run-file.ts'
 import { swarmTable } from '../swarm-table.ts'
 
@@ -42,7 +41,7 @@ export async function host(context: CommandContext, path: string, options: HostC
     crypto.getRandomValues(into),
   )
   const blobs = await fileBlobs(join(home, 'blobs'))
-  const manifest = await publishRun(blobs, run, prepared)
+  const manifest = await publishRun(blobs, describeRun(run, prepared))
   const log = sqliteLog(join(home, 'log.sqlite'))
   const transport = await libp2pTransport({ identity, listen: [listenAddress(run)] })
   const randomSeed = Buffer.from(crypto.getRandomValues(new Uint8Array(16))).toString('hex')
@@ -218,5 +217,30 @@ function followRun(
   return () => {
     stop()
     output.settle()
+  }
+}
+
+function describeRun(run: RunFile, { built, config, parameters }: PreparedRun): RunDescription {
+  const { steps, batchSize, sequenceLength, gradientAccumulation, optimiser, schedule } = run.training
+  const { name, minimumPeers, maximumPeers, quorum, graceSeconds, maxRoundSeconds, vanishAfterSeconds } =
+    run.run
+  return {
+    name,
+    dataset: built,
+    model: config,
+    parameters,
+    inner: { steps, batchSize, sequenceLength, gradientAccumulation, optimiser, schedule },
+    sync: run.sync,
+    seed: run.seed,
+    rounds: {
+      // as many as give a peer that is always there the steps asked for
+      rounds: Math.ceil(steps / run.sync.innerSteps),
+      minimumPeers,
+      maximumPeers,
+      quorum,
+      graceMs: Math.round(graceSeconds * 1000),
+      maxRoundMs: Math.round(maxRoundSeconds * 1000),
+      vanishAfterMs: Math.round(vanishAfterSeconds * 1000),
+    },
   }
 }

@@ -11,7 +11,14 @@ import {
   unflatten,
   writeCheckpoint,
 } from '../../model/index.ts'
-import { type Manifest, type PeerEvent, type PeerStatus, TrainerPeer } from '../../run/index.ts'
+import {
+  type Manifest,
+  type OpenedWorkload,
+  openWorkload,
+  type PeerEvent,
+  type PeerStatus,
+  TrainerPeer,
+} from '../../run/index.ts'
 import {
   decodeJoinLink,
   fileBlobs,
@@ -27,7 +34,6 @@ import { formatBytes, formatCount, formatLoss } from '../format.ts'
 import { openFreeHome, openHome } from '../home.ts'
 import type { Output } from '../output.ts'
 import type { JoinCommandLine } from '../program.ts'
-import { type OpenedWorkload, openWorkload } from '../workload.ts'
 
 const statusEveryMs = 250
 const plainEveryMs = 10_000

@@ -2,18 +2,29 @@
  * What a peer does in a run, made from the run's manifest: the data fetched and opened, the training step compiled,
  * and the parameters flat, as peers exchange them.
  */
+import { GroundswellError } from '../core/index.ts'
 import { batchAt, openDataset } from '../data/index.ts'
 import { flatten, layoutOf, unflatten } from '../model/index.ts'
-import type { PrepareContext, Workload } from '../run/index.ts'
 import type { Backend } from '../runtime/index.ts'
 import { Trainer } from '../train/index.ts'
+import { trainStepCid, trainStepProgram } from './publish.ts'
+import type { PrepareContext, Workload } from './trainer-peer.ts'
 
 export interface OpenedWorkload extends Workload, AsyncDisposable {}
 
+/**
+ * @throws GroundswellError `run/other-program` when the run was made with another training step than this version has
+ */
 export async function openWorkload(context: PrepareContext, backend: Backend): Promise<OpenedWorkload> {
   const { manifest, signal } = context
   const { inner, model: config, seed } = manifest
   const layout = layoutOf(config)
+  if (manifest.programs[trainStepProgram] !== (await trainStepCid(manifest))) {
+    throw new GroundswellError('The run trains with another program than this version of Groundswell has.', {
+      code: 'run/other-program',
+      remedy: 'Install the version that the host runs.',
+    })
+  }
   const dataset = await openDataset(await context.fetchBlob(manifest.data), (cid) => context.fetchBlob(cid), {
     signal,
   })
