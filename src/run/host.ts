@@ -55,7 +55,7 @@ export interface HostInit {
   readonly seed: string
 }
 
-export const hostLimits = {
+const hostLimits = {
   /** A member counts as gone after this many silent sweeps, of which there are four in `vanishAfterMs`. */
   silentSweeps: 4,
   /** Longest time until a `watch` without news is answered. */

@@ -18,7 +18,7 @@ import {
 } from './reducer.ts'
 
 /** What a peer is doing, in the order of a round. */
-export const peerPhases = [
+const peerPhases = [
   'connecting',
   'fetching',
   'waiting',

@@ -27,7 +27,7 @@ export type ReplicaEvent =
   /** Its own result differed from the host's. */
   | { readonly type: 'disagreed'; readonly round: number; readonly checkpoint: Cid; readonly elected: Cid }
 
-export const replicaLimits = {
+const replicaLimits = {
   /** Newest checkpoints that a peer keeps for others to fetch. */
   keptCheckpoints: 2,
   /** Addresses of one peer that are tried, and for how long each. */

@@ -25,7 +25,7 @@ import { type Log, memoryLog } from './log.ts'
 import type { Manifest } from './manifest.ts'
 import { type PeerEvent, type PeerResult, TrainerPeer, type Workload } from './trainer-peer.ts'
 
-export const toyModel: LlamaConfig = llamaConfig({
+const toyModel: LlamaConfig = llamaConfig({
   vocabularySize: 16,
   hiddenSize: 8,
   intermediateSize: 8,

@@ -106,7 +106,7 @@ export interface PeerResult {
   readonly parameters: Float32Array | undefined
 }
 
-export const peerLimits = {
+const peerLimits = {
   /** Own updates that are kept for others to fetch. */
   keptUpdates: 3,
 } as const

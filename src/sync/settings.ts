@@ -7,7 +7,7 @@ import { diloco } from './diloco.ts'
 import type { EncodingName } from './encodings.ts'
 import type { SyncMethod } from './method.ts'
 
-export interface DilocoSettings {
+interface DilocoSettings {
   readonly method: 'diloco'
   /** H, inner steps between two merges. */
   readonly innerSteps: number
