@@ -2,8 +2,9 @@
  * Llama (Touvron et al., https://arxiv.org/abs/2302.13971) for training, as `transformers` computes it: embedding,
  * layers of grouped-head attention with rotary positions and of a gated feed-forward unit, each behind a root-mean-
  * square norm and added to the residual stream, a final norm and the output matrix. Parameters are resident under
- * their Hugging Face names and in their layout, [out, in].
+ * their Hugging Face names; `residentParameters` and `parametersOf` turn those matrices that lie there as [in, out].
  */
+import type { HostTensor } from '../runtime/index.ts'
 import {
   add,
   causalAttention,
@@ -19,13 +20,59 @@ import {
 } from '../tensor/index.ts'
 import type { LlamaConfig } from './config.ts'
 import { nextTokenLoss } from './next-token-loss.ts'
-import { embeddingName, outputName, parameterSpecs } from './parameters.ts'
+import { embeddingName, outputName, type Parameter, type Parameters, parameterSpecs } from './parameters.ts'
+import { projectApart, projectBack } from './projection.ts'
 
-/** Placeholders for the parameters, by Hugging Face name. */
+/** Placeholders for the parameters as they are resident, by Hugging Face name. */
 export type LlamaWeights = Readonly<Record<string, Tensor>>
 
 export function llamaWeights(config: LlamaConfig): LlamaWeights {
-  return Object.fromEntries(parameterSpecs(config).map(({ name, shape }) => [name, parameter(name, shape)]))
+  return Object.fromEntries(
+    parameterSpecs(config).map(({ name, shape }) => [
+      name,
+      parameter(name, liesTransposed(name) ? shape.toReversed() : shape),
+    ]),
+  )
+}
+
+/** Whether a matrix that a checkpoint holds as [out, in] is resident as [in, out]; projection.ts says why. */
+function liesTransposed(name: string): boolean {
+  return name === outputName || /\.(q_proj|k_proj|v_proj|gate_proj|up_proj)\.weight$/.test(name)
+}
+
+/** Parameters as they lie on a backend. */
+export function residentParameters(config: LlamaConfig, parameters: Parameters): Record<string, HostTensor> {
+  return Object.fromEntries(
+    parameterSpecs(config).map(({ name }) => {
+      const value = parameters[name]!
+      return [name, { dtype: 'float32', ...(liesTransposed(name) ? transposed(value) : value) } as const]
+    }),
+  )
+}
+
+/** The parameters among resident tensors, by Hugging Face name and in its shapes. */
+export function parametersOf(
+  config: LlamaConfig,
+  resident: Readonly<Record<string, HostTensor>>,
+): Parameters {
+  return Object.fromEntries(
+    parameterSpecs(config).map(({ name }) => {
+      const { shape, data } = resident[name]!
+      const value = { shape, data: data as Float32Array }
+      return [name, liesTransposed(name) ? transposed(value) : value]
+    }),
+  )
+}
+
+function transposed({ shape, data }: Parameter): Parameter {
+  const [rows, columns] = shape as [number, number]
+  const result = new Float32Array(data.length)
+  for (let row = 0; row < rows; row++) {
+    for (let column = 0; column < columns; column++) {
+      result[column * rows + row] = data[row * columns + column]!
+    }
+  }
+  return { shape: [columns, rows], data: result }
 }
 
 export interface LlamaForwardOptions {
@@ -47,7 +94,8 @@ function llamaHidden({ config, weights, tokens }: LlamaForwardOptions): Tensor {
   const rows = batch * sequence
   const { attentionHeads, keyValueHeads, headSize, ropeTheta, rmsNormEpsilon } = config
   const weight = (name: string): Tensor => weights[name]!
-  const project = (x: Tensor, name: string): Tensor => matmul(x, weight(name), { transposeB: true })
+  const apart = (x: Tensor, name: string): Tensor => projectApart(x, weight(name))
+  const back = (x: Tensor, name: string): Tensor => projectBack(x, weight(name))
   const turned = (x: Tensor): Tensor => rope(x, { theta: ropeTheta, sequenceAxis: -3 })
   const split = (x: Tensor, heads: number): Tensor => reshape(x, [batch, sequence, heads, headSize])
   const headsFirst = (x: Tensor): Tensor => transpose(x, [0, 2, 1, 3])
@@ -64,29 +112,31 @@ function llamaHidden({ config, weights, tokens }: LlamaForwardOptions): Tensor {
     const source = lookUpLater ? table : stream
     const x = rmsNorm(source, weight(`${prefix}.input_layernorm.weight`), rmsNormEpsilon)
     const attended = causalAttention({
-      q: headsFirst(turned(split(looked(project(x, `${prefix}.self_attn.q_proj.weight`)), attentionHeads))),
-      k: headsFirst(turned(split(looked(project(x, `${prefix}.self_attn.k_proj.weight`)), keyValueHeads))),
-      v: headsFirst(split(looked(project(x, `${prefix}.self_attn.v_proj.weight`)), keyValueHeads)),
+      q: headsFirst(turned(split(looked(apart(x, `${prefix}.self_attn.q_proj.weight`)), attentionHeads))),
+      k: headsFirst(turned(split(looked(apart(x, `${prefix}.self_attn.k_proj.weight`)), keyValueHeads))),
+      v: headsFirst(split(looked(apart(x, `${prefix}.self_attn.v_proj.weight`)), keyValueHeads)),
       blockSize: attentionBlock,
     })
     const joined = reshape(headsFirst(attended), [rows, attentionHeads * headSize])
-    stream = add(stream, project(joined, `${prefix}.self_attn.o_proj.weight`))
+    stream = add(stream, back(joined, `${prefix}.self_attn.o_proj.weight`))
     const y = rmsNorm(stream, weight(`${prefix}.post_attention_layernorm.weight`), rmsNormEpsilon)
-    const gate = project(y, `${prefix}.mlp.gate_proj.weight`)
-    const up = project(y, `${prefix}.mlp.up_proj.weight`)
-    stream = add(stream, project(swiglu(gate, up), `${prefix}.mlp.down_proj.weight`))
+    const gate = apart(y, `${prefix}.mlp.gate_proj.weight`)
+    const up = apart(y, `${prefix}.mlp.up_proj.weight`)
+    stream = add(stream, back(swiglu(gate, up), `${prefix}.mlp.down_proj.weight`))
   }
   return rmsNorm(stream, weight('model.norm.weight'), rmsNormEpsilon)
 }
 
-/** [vocabularySize, hiddenSize] */
-function outputWeightOf({ config, weights }: LlamaForwardOptions): Tensor {
-  return weights[config.tieWordEmbeddings ? embeddingName : outputName]!
+/** The output matrix: the embedding table, [vocabularySize, hiddenSize], or a matrix of its own, [in, out]. */
+function outputOf({ config, weights }: LlamaForwardOptions): { outputWeight: Tensor; tied: boolean } {
+  const tied = config.tieWordEmbeddings
+  return { outputWeight: weights[tied ? embeddingName : outputName]!, tied }
 }
 
 /** Logits after every position, [batch · sequence, vocabularySize]. */
 export function llamaLogits(forward: LlamaForwardOptions): Tensor {
-  return matmul(llamaHidden(forward), outputWeightOf(forward), { transposeB: true })
+  const { outputWeight, tied } = outputOf(forward)
+  return matmul(llamaHidden(forward), outputWeight, { transposeB: tied })
 }
 
 export interface LlamaLossOptions extends LlamaForwardOptions {
@@ -100,7 +150,7 @@ export interface LlamaLossOptions extends LlamaForwardOptions {
 export function llamaLoss({ targets, ignoreIndex = -100, ...forward }: LlamaLossOptions): Tensor {
   return nextTokenLoss({
     hidden: llamaHidden(forward),
-    outputWeight: outputWeightOf(forward),
+    ...outputOf(forward),
     targets: reshape(targets, [-1]),
     ignoreIndex,
   })

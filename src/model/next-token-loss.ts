@@ -24,6 +24,7 @@ import {
   type Tensor,
   where,
 } from '../tensor/index.ts'
+import { transposedCopy } from './projection.ts'
 
 /** The smallest normal float32: the loss of one token is at most −ln of it, 87.3 nats; its gradient has no bound. */
 const smallest = 2 ** -126
@@ -31,8 +32,9 @@ const smallest = 2 ** -126
 export interface NextTokenLossOptions {
   /** Normalised last layer, [rows, hiddenSize]. */
   readonly hidden: Tensor
-  /** [vocabularySize, hiddenSize] */
+  /** [hiddenSize, vocabularySize], or if tied the embedding table, [vocabularySize, hiddenSize] */
   readonly outputWeight: Tensor
+  readonly tied: boolean
   /** int32 [rows] */
   readonly targets: Tensor
   /** Targets that do not count. */
@@ -40,7 +42,8 @@ export interface NextTokenLossOptions {
 }
 
 /** Mean cross-entropy in nats over the targets that count, a scalar. */
-export function nextTokenLoss({ hidden, outputWeight, targets, ignoreIndex }: NextTokenLossOptions): Tensor {
+export function nextTokenLoss(options: NextTokenLossOptions): Tensor {
+  const { hidden, outputWeight, tied, targets, ignoreIndex } = options
   const rows = targets.shape[0]!
   const counts = logicalNot(equal(targets, ignoreIndex))
   const column = reshape(where(counts, targets, 0), [rows, 1])
@@ -49,7 +52,7 @@ export function nextTokenLoss({ hidden, outputWeight, targets, ignoreIndex }: Ne
   return customGradient(
     [hidden, outputWeight],
     (x, weight) => {
-      const probabilities = softmax(matmul(x, weight, { transposeB: true })) // [rows, vocabularySize]
+      const probabilities = softmax(matmul(x, weight, { transposeB: tied })) // [rows, vocabularySize]
       const chosen = gatherElements(probabilities, column, { axis: 1 }) // [rows, 1]
       const output = sum(mul(neg(log(maximum(chosen, smallest))), shares))
       return { output, saved: [probabilities, chosen] }
@@ -59,7 +62,9 @@ export function nextTokenLoss({ hidden, outputWeight, targets, ignoreIndex }: Ne
       const minusOne = sub(minimum(chosen!, 0), 1)
       const dLogits = scatterElementsAdd(probabilities!, column, minusOne, { axis: 1 })
       const scales = mul(shares, gradient)
-      return [mul(matmul(dLogits, weight!), scales), matmul(dLogits, mul(x!, scales), { transposeA: true })]
+      const dHidden = mul(matmul(dLogits, weight!, { transposeB: !tied }), scales)
+      const dWeight = matmul(transposedCopy(mul(x!, scales)), dLogits) // [hiddenSize, vocabularySize]
+      return [dHidden, tied ? transposedCopy(dWeight) : dWeight]
     },
   )
 }

@@ -8,7 +8,7 @@ import { defineProgram, interpret, parameter } from '../tensor/index.ts'
 import { type Model, readModel } from './checkpoint.ts'
 import { llamaConfig } from './config.ts'
 import { generate } from './generate.ts'
-import { llamaLoss, llamaWeights } from './llama.ts'
+import { llamaLoss, llamaWeights, residentParameters } from './llama.ts'
 import { initialParameters } from './parameters.ts'
 import { mostLikely } from './sampling.ts'
 import { score, scoreText, scoringWindows } from './score.ts'
@@ -74,7 +74,7 @@ describe('scores', () => {
     const program = { name: 'loss', inputs, state: weights, outputs: { loss }, updates: {} }
     const { outputs } = interpret(defineProgram(program), {
       inputs: { tokens: { shape, data: tokens.slice(0, -1) }, targets: { shape, data: tokens.slice(1) } },
-      state: parameters,
+      state: residentParameters(config, parameters),
     })
     const sum = logprobs.reduce<number>((total, logprob) => total + (logprob ?? 0), 0)
     expect(outputs.loss!.data[0]).toBeCloseTo(-sum / (tokens.length - 1), 5)

@@ -10,7 +10,7 @@ import {
   llamaWeights,
   outputName,
   type Parameters,
-  parameterSpecs,
+  residentParameters,
 } from '../model/index.ts'
 import type { HostTensor } from '../runtime/index.ts'
 import {
@@ -28,6 +28,8 @@ import {
 import { adamwScalars, adamwUpdate } from './adamw.ts'
 import type { OptimiserSettings } from './settings.ts'
 
+export { parametersOf, residentParameters } from '../model/index.ts'
+
 export interface TrainStepOptions {
   readonly config: LlamaConfig
   readonly batchSize: number
@@ -40,7 +42,7 @@ export interface TrainStepOptions {
 /**
  * Inputs: `tokens` int32 [batchSize · gradientAccumulation, sequenceLength + 1]; `learningRate`, and `step` counted
  * from 1, float32 scalars. Outputs: `loss`, the mean cross-entropy in nats; `gradientNorm`, before clipping. State:
- * parameters by Hugging Face name and their moments.
+ * parameters by Hugging Face name, as `residentParameters` gives them, and their moments.
  */
 export function buildTrainStep(options: TrainStepOptions): Program {
   const { config, batchSize, sequenceLength, gradientAccumulation = 1, optimiser } = options
@@ -114,26 +116,6 @@ function decays(name: string, { decayNorms, decayEmbeddings }: OptimiserSettings
 
 function momentNames(name: string): [string, string] {
   return [`moments.first.${name}`, `moments.second.${name}`]
-}
-
-/** Parameters as they lie on the backend. */
-export function residentParameters(config: LlamaConfig, parameters: Parameters): Record<string, HostTensor> {
-  return Object.fromEntries(
-    parameterSpecs(config).map(({ name }) => {
-      const { shape, data } = parameters[name]!
-      return [name, { dtype: 'float32', shape, data } as const]
-    }),
-  )
-}
-
-/** The parameters among resident tensors, by Hugging Face name. */
-export function parametersOf(config: LlamaConfig, state: Readonly<Record<string, HostTensor>>): Parameters {
-  return Object.fromEntries(
-    parameterSpecs(config).map(({ name, shape }) => [
-      name,
-      { shape, data: state[name]!.data as Float32Array },
-    ]),
-  )
 }
 
 /** Parameters with empty moments. */

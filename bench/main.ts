@@ -1,0 +1,17 @@
+/** `npm run bench -- NAME`: measures one thing, prints a table and, where there is something to keep, writes JSON. */
+import { runTokenizerBench } from './tokenizer.ts'
+import { runTrainBench } from './train.ts'
+
+const benches: Readonly<Record<string, (args: readonly string[]) => unknown>> = {
+  tokenizer: ([folder]) => runTokenizerBench(folder),
+  train: runTrainBench,
+}
+
+const [name = '', ...args] = process.argv.slice(2)
+const bench = Object.hasOwn(benches, name) ? benches[name] : undefined
+if (bench === undefined) {
+  process.stderr.write(`There is no bench “${name}”. Choose one of ${Object.keys(benches).join(', ')}.\n`)
+  process.exitCode = 2
+} else {
+  await bench(args)
+}

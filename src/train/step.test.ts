@@ -1,0 +1,195 @@
+/**
+ * The training step against PyTorch: loss and every gradient of small Llamas with grouped heads, and whole steps with
+ * clipping, AdamW and its exclusions, as test/vectors/make-llama-training.py computed them in float64.
+ */
+import { readFileSync } from 'node:fs'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import {
+  type LlamaConfig,
+  llamaLoss,
+  llamaWeights,
+  type Parameters,
+  parameterSpecs,
+  parametersOf,
+  parseLlamaConfig,
+  residentParameters,
+} from '../model/index.ts'
+import { type Backend, type HostTensor, openBackend } from '../runtime/index.ts'
+import {
+  type Dialect,
+  defineProgram,
+  emitOnnx,
+  grad,
+  interpret,
+  type Program,
+  parameter,
+} from '../tensor/index.ts'
+import { defaultTrainingSettings } from './settings.ts'
+import { buildTrainStep, initialTrainingState, type TrainStepOptions } from './step.ts'
+
+interface Case {
+  config: unknown
+  parameters: Record<string, { shape: number[]; data: number[] }>
+  gradients: {
+    tokens: number[][]
+    targets: number[][]
+    loss: number
+    gradients: Record<string, number[]>
+  }[]
+  training: {
+    batches: number[][]
+    losses: number[]
+    gradientNorms: number[]
+    parameters: Record<string, number[]>
+  }
+}
+const vectors = JSON.parse(
+  readFileSync(new URL('../../test/vectors/llama-training.json', import.meta.url), 'utf8'),
+)
+const cases = (['untied', 'tied'] as const).map((name) => ({ name, ...(vectors[name] as Case) }))
+
+let backend: Backend
+beforeAll(async () => {
+  backend = await openBackend({ name: 'cpu', threads: 2 })
+})
+afterAll(() => backend[Symbol.asyncDispose]())
+
+const read = (parameters: Case['parameters']): Parameters =>
+  Object.fromEntries(
+    Object.entries(parameters).map(([name, { shape, data }]) => [
+      name,
+      { shape, data: Float32Array.from(data) },
+    ]),
+  )
+const tokensOf = (rows: number[][]): HostTensor => ({
+  dtype: 'int32',
+  shape: [rows.length, rows[0]!.length],
+  data: Int32Array.from(rows.flat()),
+})
+const scalar = (value: number): HostTensor => ({ dtype: 'float32', shape: [], data: Float32Array.of(value) })
+
+/** ‖a − b‖ / ‖b‖ */
+const relativeError = (found: ArrayLike<number>, expected: readonly number[]): number => {
+  expect(found).toHaveLength(expected.length)
+  const norm = (at: (i: number) => number): number => Math.hypot(...expected.map((_, i) => at(i)))
+  return norm((i) => found[i]! - expected[i]!) / norm((i) => expected[i]!)
+}
+
+type Run = (
+  program: Program,
+  state: Record<string, HostTensor>,
+  inputs: Record<string, HostTensor>,
+) => Promise<Record<string, HostTensor>>
+
+const onCpu =
+  (dialect: Dialect): Run =>
+  async (program, state, inputs) => {
+    await using executable = await backend.compile(emitOnnx(program, { dialect }))
+    await using resident = await backend.createState(state)
+    return executable.run(resident, inputs)
+  }
+const onInterpreter: Run = async (program, state, inputs) => {
+  const { outputs } = interpret(program, { state, inputs })
+  return Object.fromEntries(
+    Object.entries(outputs).map(([name, { shape, data }]) => [
+      name,
+      { dtype: 'float32', shape, data: Float32Array.from(data) },
+    ]),
+  )
+}
+
+describe.each(cases)(
+  'a $name Llama with grouped heads',
+  ({ config: json, parameters, gradients, training }) => {
+    const config: LlamaConfig = parseLlamaConfig(json)
+
+    describe.each([
+      { place: 'the interpreter', run: onInterpreter, tolerance: 1e-5 },
+      { place: 'the CPU', run: onCpu('cpu'), tolerance: 1e-5 },
+      { place: 'the CPU with standard operators only', run: onCpu('portable'), tolerance: 1e-5 },
+    ])('on $place', ({ run, tolerance }) => {
+      test.each(gradients)(
+        'has the loss and the gradients of PyTorch, targets left out included',
+        async (expected) => {
+          const weights = llamaWeights(config)
+          const tokens = tokensOf(expected.tokens)
+          const inputs = {
+            tokens: parameter('tokens', tokens.shape, 'int32'),
+            targets: parameter('targets', tokens.shape, 'int32'),
+          }
+          const loss = llamaLoss({ config, weights, ...inputs })
+          const names = Object.keys(weights)
+          const found = grad(
+            loss,
+            names.map((name) => weights[name]!),
+          )
+          const outputs = Object.fromEntries(found.map((gradient, i) => [`gradient ${names[i]}`, gradient]))
+          const program = defineProgram({
+            name: 'gradients',
+            inputs,
+            state: weights,
+            outputs: { loss, ...outputs },
+            updates: {},
+          })
+          const result = await run(program, residentParameters(config, read(parameters)), {
+            tokens,
+            targets: tokensOf(expected.targets),
+          })
+          expect(Math.abs(result.loss!.data[0]! / expected.loss - 1)).toBeLessThan(tolerance)
+          const byName = parametersOf(
+            config,
+            Object.fromEntries(names.map((name) => [name, result[`gradient ${name}`]!])),
+          )
+          for (const { name, shape } of parameterSpecs(config)) {
+            expect(byName[name]!.shape, name).toEqual(shape)
+            expect(relativeError(byName[name]!.data, expected.gradients[name]!), name).toBeLessThan(tolerance)
+          }
+        },
+      )
+    })
+
+    /** Runs the recorded batches, each split into `accumulation` parts. */
+    const train = async (
+      accumulation: number,
+      dialect: Dialect,
+    ): Promise<{ losses: number[]; norms: number[]; trained: Parameters }> => {
+      const options: TrainStepOptions = {
+        config,
+        batchSize: 4 / accumulation,
+        sequenceLength: 7,
+        gradientAccumulation: accumulation,
+        optimiser: { ...defaultTrainingSettings().optimiser, ...vectors.optimiser },
+      }
+      await using step = await backend.compile(emitOnnx(buildTrainStep(options), { dialect }))
+      await using state = await backend.createState(initialTrainingState(config, read(parameters)))
+      const losses: number[] = []
+      const norms: number[] = []
+      for (const [i, batch] of training.batches.entries()) {
+        const outputs = await step.run(state, {
+          tokens: { dtype: 'int32', shape: [4, 8], data: Int32Array.from(batch) },
+          learningRate: scalar(vectors.optimiser.learningRate),
+          step: scalar(i + 1),
+        })
+        losses.push(outputs.loss!.data[0]!)
+        norms.push(outputs.gradientNorm!.data[0]!)
+      }
+      return { losses, norms, trained: parametersOf(config, await state.read()) }
+    }
+
+    test.each([
+      { accumulation: 1, dialect: 'cpu' as const },
+      { accumulation: 1, dialect: 'portable' as const },
+      { accumulation: 2, dialect: 'cpu' as const },
+    ])(
+      'takes the steps of torch.optim.AdamW behind clip_grad_norm_: $dialect, a batch in $accumulation',
+      async ({ accumulation, dialect }) => {
+        const { losses, norms, trained } = await train(accumulation, dialect)
+        expect(relativeError(losses, training.losses)).toBeLessThan(1e-5)
+        expect(relativeError(norms, training.gradientNorms)).toBeLessThan(1e-4)
+        for (const { name } of parameterSpecs(config)) {
+          expect(relativeError(trained[name]!.data, training.parameters[name]!), name).toBeLessThan(1e-4)
+        }
+      },
+    )
+  },
+)
