@@ -224,6 +224,43 @@ export function runBackendSuite({ make, skip = [], heldBytes }: BackendSuite): v
     })
   })
 
+  describe('a program that updates in place', () => {
+    const overwriting: Program = defineProgram({ ...step, updatesInPlace: true })
+
+    check('computes the bits that it computes beside the old values', async () => {
+      const bitsAfter = async (program: Program): Promise<unknown> => {
+        await using executable = await compile(program)
+        await using state = await backend.createState(initial)
+        const seen: unknown[] = []
+        for (let run = 0; run < 5; run++) {
+          seen.push(await executable.run(state, inputs), await state.read())
+        }
+        return seen
+      }
+      expect(await bitsAfter(overwriting)).toEqual(await bitsAfter(step))
+    })
+
+    check('shares its state with programs that do and that do not, and with writers', async () => {
+      await using training = await compile(overwriting)
+      await using beside = await compile(step)
+      await using scoring = await compile(evaluation)
+      await using state = await backend.createState(initial)
+      const losses: number[] = []
+      for (const program of [training, beside, training, training, beside, beside]) {
+        losses.push(...numbers((await program.run(state, inputs)).loss))
+      }
+      expect(numbers((await state.read()).count)).toEqual([6])
+      await state.write({ weights: initial.weights })
+      const again: number[] = []
+      for (let run = 0; run < losses.length; run++) {
+        again.push(...numbers((await scoring.run(state, { x: inputs.x })).loss))
+        await beside.run(state, inputs)
+      }
+      expect(again).toEqual(losses.map((value) => expect.closeTo(value, 5)))
+      expect(numbers((await state.read()).untouched)).toEqual([7, 8, 9])
+    })
+  })
+
   describe('a mistake is named before anything runs', () => {
     const failing = async (attempt: () => Promise<unknown>): Promise<unknown> => {
       try {

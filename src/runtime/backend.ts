@@ -5,6 +5,9 @@
  * the two change places once the run has succeeded. So a failed run leaves the state as it was, no value is copied,
  * and no program can see a half-updated state. A back buffer exists only for tensors that some program updates: a
  * state that is only evaluated costs its own size once.
+ *
+ * A program that promises `updatesInPlace` has no back buffers where the engine can do without. If such a run fails,
+ * what it was updating is lost: it can be neither read nor used until it has been written again.
  */
 import { GroundswellError, messageOf } from '../core/index.ts'
 import type { EmittedProgram, TensorSpec } from '../tensor/index.ts'
@@ -25,6 +28,16 @@ function queue(): <T>(task: () => Promise<T>) => Promise<T> {
 const disposed = (what: string): GroundswellError =>
   new GroundswellError(`${what} was used after it had been disposed of.`, { code: 'runtime/disposed' })
 
+/** Refuses tensors of a state that a failed run left half updated. */
+function refuseLost(what: string, names: readonly string[], lost: ReadonlyMap<string, string>): void {
+  const name = names.find((candidate) => lost.has(candidate))
+  if (name === undefined) return
+  throw new GroundswellError(
+    `${what} needs “${name}” of the state, which was lost when program “${lost.get(name)}” failed while it updated it in place.`,
+    { code: 'runtime/state-lost', remedy: 'Write the state again, as from the last checkpoint.' },
+  )
+}
+
 export function backendOver<Buffer>(engine: Engine<Buffer>): Backend {
   // Engines are not re-entrant, and runs on one state must not overlap; one line for all of it is enough, because
   // a run uses all threads anyway.
@@ -36,6 +49,8 @@ export function backendOver<Buffer>(engine: Engine<Buffer>): Backend {
     readonly specs: Readonly<Record<string, TensorSpec>>
     readonly front: Map<string, Buffer>
     readonly spare: Map<string, Buffer> = new Map()
+    /** Tensors that hold nothing sensible, with the program that failed while it updated them. */
+    readonly lost: Map<string, string> = new Map()
     isDisposed = false
 
     constructor(specs: Readonly<Record<string, TensorSpec>>, front: Map<string, Buffer>) {
@@ -46,6 +61,7 @@ export function backendOver<Buffer>(engine: Engine<Buffer>): Backend {
     read(names: readonly string[] = Object.keys(this.specs)): Promise<Record<string, HostTensor>> {
       return inTurn(async () => {
         if (this.isDisposed) throw disposed('A state')
+        refuseLost('Reading', names, this.lost)
         const values: Record<string, HostTensor> = {}
         for (const name of names) {
           const buffer = this.front.get(name)
@@ -68,6 +84,7 @@ export function backendOver<Buffer>(engine: Engine<Buffer>): Backend {
         for (const [name, value] of Object.entries(values)) {
           const old = this.front.get(name)!
           this.front.set(name, await engine.upload(value))
+          this.lost.delete(name)
           await engine.release(old)
         }
       })
@@ -110,17 +127,27 @@ export function backendOver<Buffer>(engine: Engine<Buffer>): Backend {
         if (state.isDisposed) throw disposed('A state')
         checkInputs(program, inputs)
         checkState(program, state.specs)
+        refuseLost(`Program “${program.name}”`, Object.keys(program.state), state.lost)
+        const inPlace = program.updatesInPlace === true && engine.overwritesState
         const { outputs, updated } = await this.session
-          .run({ inputs, state: state.front, spare: state.spare })
+          .run({ inputs, state: state.front, spare: inPlace ? state.front : state.spare })
           .catch((cause: unknown) => {
-            throw new GroundswellError(
-              `Program “${program.name}” failed on the ${engine.name} backend: ${messageOf(cause)}`,
-              { code: 'runtime/run', cause },
-            )
+            const message = `Program “${program.name}” failed on the ${engine.name} backend: ${messageOf(cause)}`
+            const updates = Object.keys(program.updates)
+            if (!inPlace || updates.length === 0) {
+              throw new GroundswellError(message, { code: 'runtime/run', cause })
+            }
+            for (const name of updates) state.lost.set(name, program.name)
+            throw new GroundswellError(`${message} The state that it was updating in place is lost.`, {
+              code: 'runtime/run',
+              cause,
+              remedy: 'Write the state again, as from the last checkpoint.',
+            })
           })
+        if (inPlace) return outputs
         for (const [name, buffer] of updated) {
           const replaced = state.front.get(name)!
-          if (engine.writesInPlace) state.spare.set(name, replaced)
+          if (engine.writesWhereTold) state.spare.set(name, replaced)
           else await engine.release(replaced)
           state.front.set(name, buffer)
         }

@@ -14,7 +14,12 @@ export interface Engine<Buffer> {
    * True where a run writes into memory it is given, so that a replaced buffer is worth keeping for the next run;
    * false where the runtime hands out new memory for each result, and a replaced buffer is released at once.
    */
-  readonly writesInPlace: boolean
+  readonly writesWhereTold: boolean
+  /**
+   * True where a run may be told to write a next value over the very buffer that it reads the current value from, for
+   * programs that promise `updatesInPlace`. Other engines ignore the promise.
+   */
+  readonly overwritesState: boolean
   /** A resident copy of a host tensor. */
   upload(value: HostTensor): Promise<Buffer>
   /** A copy of a resident tensor for the caller to keep. */
@@ -33,7 +38,10 @@ export interface Session<Buffer> {
 interface RunCall<Buffer> {
   readonly inputs: Readonly<Record<string, HostTensor>>
   readonly state: ReadonlyMap<string, Buffer>
-  /** By state name, buffers of the right size that nothing reads any more. Always empty unless `writesInPlace`. */
+  /**
+   * By state name, buffers of the right size to write next values into: ones that nothing reads any more or, with
+   * `overwritesState`, those of `state`. Always empty unless `writesWhereTold`.
+   */
   readonly spare: ReadonlyMap<string, Buffer>
 }
 

@@ -66,7 +66,8 @@ export function nativeEngine(library: NativeLibrary, { threads, spin }: NativeEn
     name: 'cpu',
     dialect: 'cpu',
     threads,
-    writesInPlace: true,
+    writesWhereTold: true,
+    overwritesState: true,
     upload: async (value) => {
       const tensor = allocate(value)
       store(tensor, value)

@@ -26,7 +26,9 @@ export async function nodeEngine(
     name,
     dialect: name === 'cpu' ? 'cpu' : 'portable',
     threads,
-    writesInPlace: true,
+    writesWhereTold: true,
+    // Typed arrays are copied in and out anyway, which costs more than a second set of them.
+    overwritesState: false,
     upload: async (value) => new ort.Tensor(value.dtype, value.data.slice(), value.shape),
     download: async (buffer, { dtype, shape }) => ({
       dtype,

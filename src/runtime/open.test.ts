@@ -1,7 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { backendOver } from './backend.ts'
 import { openBackend } from './open.ts'
-import { sgemmPeak } from './peak.ts'
 import { probeBackends } from './probe.ts'
 import { selfTest } from './self-test.ts'
 import { wasmEngine } from './wasm-engine.ts'
@@ -53,21 +52,5 @@ describe('the report for doctor', () => {
       expect(cuda!.reason).not.toContain('\n')
       expect(cuda!.detail).toContain('ONNXRUNTIME_NODE_INSTALL')
     }
-  })
-})
-
-describe('the peak of the matrix product', () => {
-  test('is reported for each shape', async () => {
-    await using backend = await openBackend({ name: 'cpu', threads: 1 })
-    const [small, wide] = await sgemmPeak(
-      backend,
-      [
-        { m: 32, k: 32, n: 32 },
-        { m: 16, k: 64, n: 128 },
-      ],
-      { runs: 3 },
-    )
-    expect(small).toMatchObject({ m: 32, k: 32, n: 32 })
-    expect(wide!.gigaflops).toBeCloseTo((2 * 16 * 64 * 128) / wide!.medianMs / 1e6)
   })
 })

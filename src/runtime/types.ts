@@ -29,7 +29,8 @@ export interface Executable extends AsyncDisposable {
   readonly compileMs: number
   /**
    * Runs the program once. `state` must hold every name the program reads, with the same shape and dtype, and may
-   * hold more. The program's updates replace those values in `state`, all of them or, if the run fails, none.
+   * hold more. The program's updates replace those values in `state`, all of them or, if the run fails, none; but a
+   * failed run of a program with `updatesInPlace` loses them, and the state is refused until they are written again.
    * Returned tensors belong to the caller.
    */
   run(state: State, inputs: Readonly<Record<string, HostTensor>>): Promise<Record<string, HostTensor>>

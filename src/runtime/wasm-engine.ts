@@ -23,7 +23,8 @@ export async function wasmEngine(threads: number): Promise<WasmEngine> {
     name: 'wasm',
     dialect: 'portable',
     threads,
-    writesInPlace: true,
+    writesWhereTold: true,
+    overwritesState: true,
     upload: async (value) => {
       const tensor = heap.allocate(value)
       heap.store(tensor, value.data)

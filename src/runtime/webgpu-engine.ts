@@ -100,7 +100,8 @@ export async function webgpuEngine(): Promise<Engine<GpuTensor>> {
     name: 'webgpu',
     dialect: 'portable',
     threads: 1,
-    writesInPlace: false,
+    writesWhereTold: false,
+    overwritesState: false,
     upload: (value) => copyTo('gpu-buffer', hostTensor(ort, value), value),
     download: async (buffer, spec) => {
       const { tensor, maker } = await copyTo('cpu', buffer.tensor, spec)

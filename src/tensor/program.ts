@@ -17,6 +17,13 @@ export interface Program {
   readonly outputs: Readonly<Record<string, Tensor>>
   /** The next value of a state tensor, by its name. */
   readonly updates: Readonly<Record<string, Tensor>>
+  /**
+   * Lets a backend write the next values over the current ones instead of beside them, which halves the memory of
+   * the updated state. The author promises that every update depends on everything that reads the value it replaces;
+   * so it is in a training step whose updates all depend on the norm of the whole gradient. `emitOnnx` holds the
+   * author to it. The price: a run that fails may leave the state half updated, and it then counts as lost.
+   */
+  readonly updatesInPlace?: true
 }
 
 export interface EmittedProgram {
@@ -28,6 +35,8 @@ export interface EmittedProgram {
   readonly state: Readonly<Record<string, TensorSpec>>
   readonly outputs: Readonly<Record<string, TensorSpec>>
   readonly updates: Readonly<Record<string, TensorSpec>>
+  /** As the program promises; the bytes are the same with and without. */
+  readonly updatesInPlace?: true
 }
 
 /** The ONNX output that carries a state tensor's next value. */
@@ -82,6 +91,7 @@ export function defineProgram(program: Program): Program {
     state: sorted(state),
     outputs: sorted(outputs),
     updates: sorted(updates),
+    ...(program.updatesInPlace && { updatesInPlace: true }),
   }
 }
 

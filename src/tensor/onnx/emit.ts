@@ -10,6 +10,7 @@ import { defineProgram, type EmittedProgram, type Program, specsOf, updateName }
 import { simplify } from '../simplify.ts'
 import type { Dialect, LoweredValue, Tensor, TensorSpec } from '../tensor.ts'
 import { createGraphBuilder } from './graph-builder.ts'
+import { requireOverwritable } from './overwritable.ts'
 import { encodeModel, type OnnxNode, type OnnxValueInfo } from './protobuf.ts'
 
 /** Known good on ONNX Runtime's CPU, WebGPU and WASM backends alike. */
@@ -46,6 +47,9 @@ export function emitOnnx(program: Program, { dialect }: EmitOptions): EmittedPro
   const nodes = graph.nodes.map((node): OnnxNode => {
     return { ...node, inputs: node.inputs.map(rename), outputs: node.outputs.map(rename) }
   })
+  if (checked.updatesInPlace) {
+    requireOverwritable(checked.name, [...nodes, ...copies], Object.keys(checked.updates))
+  }
   const bytes = encodeModel({
     irVersion,
     producer: 'groundswell',
@@ -70,6 +74,7 @@ export function emitOnnx(program: Program, { dialect }: EmitOptions): EmittedPro
     state: specsOf(checked.state),
     outputs: specsOf(checked.outputs),
     updates: specsOf(checked.updates),
+    ...(checked.updatesInPlace && { updatesInPlace: true }),
   }
 }
 
