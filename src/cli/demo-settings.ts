@@ -9,10 +9,10 @@ export const demoSettings = {
   /** The last of the first peers is killed in this share of the rounds… */
   killAt: 0.3,
   /** …and the newcomer starts in this one. */
-  joinAt: 0.45,
-  rounds: 48,
+  joinAt: 0.4,
+  rounds: 46,
   model: { layers: 4, hiddenSize: 256, intermediateSize: 688, attentionHeads: 4, keyValueHeads: 4 },
-  batchSize: 1,
+  batchSize: 2,
   sequenceLength: 128,
   /** H */
   innerSteps: 10,
@@ -20,7 +20,7 @@ export const demoSettings = {
   outerMomentum: 0.6,
   encoding: 'int8',
   learningRate: 1e-3,
-  warmupSteps: 20,
+  warmupSteps: 40,
   evaluationBatches: 60,
   /** Rounds between two measurements of the validation loss while the run goes on. */
   evaluateEveryRounds: 8,
@@ -29,5 +29,6 @@ export const demoSettings = {
   vanishAfterSeconds: 10,
   corpusBytes: 3_000_000,
   seed: 7,
-  sample: { prompt: '## ', tokens: 240, temperature: 0.7 },
+  /** What the sample continues: a heading of the default text, or any English text of the user's own. */
+  sample: { prompt: '## ', ownPrompt: 'The ', tokens: 240, temperature: 0.7 },
 } as const

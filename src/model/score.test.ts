@@ -8,7 +8,7 @@ import { defineProgram, interpret, parameter } from '../tensor/index.ts'
 import { type Model, readModel } from './checkpoint.ts'
 import { llamaConfig } from './config.ts'
 import { generate } from './generate.ts'
-import { llamaLoss, llamaWeights, residentParameters } from './llama.ts'
+import { llamaLogits, llamaLoss, llamaWeights, residentParameters } from './llama.ts'
 import { initialParameters } from './parameters.ts'
 import { mostLikely } from './sampling.ts'
 import { score, scoreText, scoringWindows } from './score.ts'
@@ -78,6 +78,22 @@ describe('scores', () => {
     })
     const sum = logprobs.reduce<number>((total, logprob) => total + (logprob ?? 0), 0)
     expect(outputs.loss!.data[0]).toBeCloseTo(-sum / (tokens.length - 1), 5)
+  })
+
+  test('follow from the logits of the graph that training differentiates', async () => {
+    const { folder, tokens, nextLogits } = cases[1]!
+    const { config, parameters } = await readVector(folder)
+    const shape = [1, tokens.length]
+    const inputs = { tokens: parameter('tokens', shape, 'int32') }
+    const weights = llamaWeights(config)
+    const logits = llamaLogits({ config, weights, ...inputs })
+    const program = { name: 'logits', inputs, state: weights, outputs: { logits }, updates: {} }
+    const { outputs } = interpret(defineProgram(program), {
+      inputs: { tokens: { shape, data: tokens } },
+      state: residentParameters(config, parameters),
+    })
+    const last = Array.from(outputs.logits!.data.slice(-config.vocabularySize))
+    for (const [i, logit] of nextLogits.entries()) expect(last[i]).toBeCloseTo(logit, 4)
   })
 
   test('are the same on WASM', async () => {

@@ -1,6 +1,6 @@
 /**
  * Putting a run into a blob store, so that peers can fetch all of it by name: data shards under their manifest, the
- * tokenizer, the training program and the first checkpoint; and the run's manifest, which names them.
+ * tokenizer, the training programs and the first checkpoint; and the run's manifest, which names them.
  */
 import type { Cid } from '../core/index.ts'
 import type { BuiltDataset } from '../data/index.ts'
@@ -8,7 +8,7 @@ import { flatten, type LlamaConfig, layoutOf, type Parameters } from '../model/i
 import { type Blobs, memoryBlobs, putArtifact } from '../swarm/index.ts'
 import { createSyncMethod } from '../sync/index.ts'
 import { emitOnnx } from '../tensor/index.ts'
-import { buildTrainStep } from '../train/index.ts'
+import { stepPrograms } from '../train/index.ts'
 import type { Manifest } from './manifest.ts'
 
 /** What a run starts from, and how it goes on. */
@@ -17,9 +17,6 @@ export interface RunDescription extends Pick<Manifest, 'name' | 'inner' | 'sync'
   readonly model: LlamaConfig
   readonly parameters: Parameters
 }
-
-/** The program that all peers of a run train with, whatever backend they run it on. */
-export const trainStepProgram = 'train-step.portable'
 
 export async function publishRun(blobs: Blobs, run: RunDescription): Promise<Manifest> {
   const { dataset, model, parameters, name, inner, sync, seed, rounds } = run
@@ -34,7 +31,7 @@ export async function publishRun(blobs: Blobs, run: RunDescription): Promise<Man
     model,
     tokenizer: await putArtifact(blobs, dataset.tokenizerBytes),
     data: dataset.manifestCid,
-    programs: { [trainStepProgram]: await putArtifact(blobs, trainStepBytes({ model, inner })) },
+    programs: await putPrograms(blobs, { model, inner }),
     initialCheckpoint: await putArtifact(blobs, initial),
     inner,
     sync,
@@ -43,13 +40,22 @@ export async function publishRun(blobs: Blobs, run: RunDescription): Promise<Man
   }
 }
 
-/** The CID that a manifest must name for its training step, if it is to mean what it means here. */
-export function trainStepCid(manifest: Pick<Manifest, 'model' | 'inner'>): Promise<Cid> {
-  return putArtifact(memoryBlobs(), trainStepBytes(manifest))
+/** The programs that a manifest must name for its training step, if it is to mean what it means here. */
+export function programsOf(manifest: Pick<Manifest, 'model' | 'inner'>): Promise<Record<string, Cid>> {
+  return putPrograms(memoryBlobs(), manifest)
 }
 
-function trainStepBytes({ model: config, inner }: Pick<Manifest, 'model' | 'inner'>): Uint8Array {
+/** All peers of a run train with these programs, whatever backend they run them on. */
+async function putPrograms(
+  blobs: Blobs,
+  { model: config, inner }: Pick<Manifest, 'model' | 'inner'>,
+): Promise<Record<string, Cid>> {
   const { batchSize, sequenceLength, gradientAccumulation, optimiser } = inner
-  const program = buildTrainStep({ config, batchSize, sequenceLength, gradientAccumulation, optimiser })
-  return emitOnnx(program, { dialect: 'portable' }).bytes
+  const programs: Record<string, Cid> = {}
+  const options = { config, batchSize, sequenceLength, gradientAccumulation, optimiser }
+  for (const [name, program] of Object.entries(stepPrograms(options))) {
+    const { bytes } = emitOnnx(program, { dialect: 'portable' })
+    programs[`${name}.portable`] = await putArtifact(blobs, bytes)
+  }
+  return programs
 }

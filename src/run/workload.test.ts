@@ -4,7 +4,7 @@ import { byteTokenizer, flatten, initialParameters, layoutOf, llamaConfig } from
 import { openBackend } from '../runtime/index.ts'
 import { memoryBlobs, needBlob, readArtifact } from '../swarm/index.ts'
 import { trainingSchema } from '../train/index.ts'
-import { type Manifest, openWorkload, publishRun } from './index.ts'
+import { type Manifest, openWorkload, publishRun, type RunDescription } from './index.ts'
 
 const blobs = memoryBlobs()
 const model = llamaConfig({
@@ -15,7 +15,7 @@ const parameters = initialParameters(model, 1)
 const { steps, batchSize, sequenceLength, gradientAccumulation, optimiser, schedule } = trainingSchema.parse({
   ...{ steps: 4, batchSize: 2, sequenceLength: 8 },
 })
-const manifest: Manifest = await publishRun(blobs, {
+const run: RunDescription = {
   name: 'small',
   dataset: await buildDataset({
     documents: [{ path: 'a.txt', text: 'the quick brown fox jumps over the lazy dog\n'.repeat(40) }],
@@ -32,7 +32,8 @@ const manifest: Manifest = await publishRun(blobs, {
     ...{ rounds: 2, minimumPeers: 1, maximumPeers: 4, quorum: 0.5 },
     ...{ graceMs: 1000, maxRoundMs: 60_000, vanishAfterMs: 5000 },
   },
-})
+}
+const manifest: Manifest = await publishRun(blobs, run)
 const contextOf = (of: Manifest) => ({
   manifest: of,
   layout: layoutOf(model),
@@ -50,6 +51,19 @@ test('a published run is all that a peer needs to train', async () => {
   const first = await workload.trainer.step(tokens, 0)
   const second = await workload.trainer.step(tokens, 1)
   expect(first.tokens).toBe(batchSize * sequenceLength)
+  expect(second.loss).toBeLessThan(first.loss)
+})
+
+test('a run whose steps have several batches names both programs of a step', async () => {
+  const several = await publishRun(blobs, { ...run, inner: { ...run.inner, gradientAccumulation: 3 } })
+  expect(Object.keys(several.programs)).toEqual(['gradient-step.portable', 'apply-step.portable'])
+  await using backend = await openBackend({ name: 'cpu', threads: 1 })
+  await using workload = await openWorkload(contextOf(several), backend)
+  await workload.trainer.setParameters(flatten(parameters, layoutOf(model)))
+  const tokens = await workload.batchAt({ step: 0, replica: 0, replicas: 2 })
+  const first = await workload.trainer.step(tokens, 0)
+  const second = await workload.trainer.step(tokens, 1)
+  expect(first.tokens).toBe(3 * batchSize * sequenceLength)
   expect(second.loss).toBeLessThan(first.loss)
 })
 

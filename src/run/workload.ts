@@ -7,7 +7,7 @@ import { batchAt, openDataset } from '../data/index.ts'
 import { flatten, layoutOf, unflatten } from '../model/index.ts'
 import type { Backend } from '../runtime/index.ts'
 import { Trainer } from '../train/index.ts'
-import { trainStepCid, trainStepProgram } from './publish.ts'
+import { programsOf } from './publish.ts'
 import type { PrepareContext, Workload } from './trainer-peer.ts'
 
 export interface OpenedWorkload extends Workload, AsyncDisposable {}
@@ -19,7 +19,8 @@ export async function openWorkload(context: PrepareContext, backend: Backend): P
   const { manifest, signal } = context
   const { inner, model: config, seed } = manifest
   const layout = layoutOf(config)
-  if (manifest.programs[trainStepProgram] !== (await trainStepCid(manifest))) {
+  for (const [name, cid] of Object.entries(await programsOf(manifest))) {
+    if (manifest.programs[name] === cid) continue
     throw new GroundswellError('The run trains with another program than this version of Groundswell has.', {
       code: 'run/other-program',
       remedy: 'Install the version that the host runs.',

@@ -4,6 +4,16 @@ export { Evaluator, type EvaluatorOptions } from './evaluator.ts'
 export * from './local-run.ts'
 export * from './schedule.ts'
 export * from './settings.ts'
-export { buildTrainStep, initialTrainingState, type TrainStepOptions } from './step.ts'
+export {
+  type BatchOptions,
+  buildApplyStep,
+  buildGradientStep,
+  buildTrainStep,
+  emptyGradientSums,
+  type GradientStepOptions,
+  initialTrainingState,
+  type TrainStepOptions,
+} from './step.ts'
+export { type StepOptions, stepPrograms } from './step-runner.ts'
 export * from './trainer.ts'
 export * from './training-state.ts'

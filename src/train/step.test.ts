@@ -25,7 +25,8 @@ import {
   parameter,
 } from '../tensor/index.ts'
 import { defaultTrainingSettings } from './settings.ts'
-import { buildTrainStep, initialTrainingState, type TrainStepOptions } from './step.ts'
+import { initialTrainingState } from './step.ts'
+import { compileStep, stepPrograms } from './step-runner.ts'
 
 interface Case {
   config: unknown
@@ -66,7 +67,6 @@ const tokensOf = (rows: number[][]): HostTensor => ({
   shape: [rows.length, rows[0]!.length],
   data: Int32Array.from(rows.flat()),
 })
-const scalar = (value: number): HostTensor => ({ dtype: 'float32', shape: [], data: Float32Array.of(value) })
 
 /** ‖a − b‖ / ‖b‖ */
 const relativeError = (found: ArrayLike<number>, expected: readonly number[]): number => {
@@ -148,30 +148,32 @@ describe.each(cases)(
       )
     })
 
-    /** Runs the recorded batches, each split into `accumulation` parts. */
+    /** Runs the recorded batches, each split into `gradientAccumulation` parts. */
     const train = async (
-      accumulation: number,
+      gradientAccumulation: number,
       dialect: Dialect,
     ): Promise<{ losses: number[]; norms: number[]; trained: Parameters }> => {
-      const options: TrainStepOptions = {
-        config,
-        batchSize: 4 / accumulation,
-        sequenceLength: 7,
-        gradientAccumulation: accumulation,
-        optimiser: { ...defaultTrainingSettings().optimiser, ...vectors.optimiser },
-      }
-      await using step = await backend.compile(emitOnnx(buildTrainStep(options), { dialect }))
-      await using state = await backend.createState(initialTrainingState(config, read(parameters)))
+      await using step = await compileStep(
+        { ...backend, dialect },
+        {
+          config,
+          batchSize: 4 / gradientAccumulation,
+          sequenceLength: 7,
+          gradientAccumulation,
+          optimiser: { ...defaultTrainingSettings().optimiser, ...vectors.optimiser },
+        },
+      )
+      await using state = await backend.createState({
+        ...initialTrainingState(config, read(parameters)),
+        ...step.scratch(),
+      })
+      const { learningRate } = vectors.optimiser
       const losses: number[] = []
       const norms: number[] = []
       for (const [i, batch] of training.batches.entries()) {
-        const outputs = await step.run(state, {
-          tokens: { dtype: 'int32', shape: [4, 8], data: Int32Array.from(batch) },
-          learningRate: scalar(vectors.optimiser.learningRate),
-          step: scalar(i + 1),
-        })
-        losses.push(outputs.loss!.data[0]!)
-        norms.push(outputs.gradientNorm!.data[0]!)
+        const outcome = await step.run(state, { tokens: Int32Array.from(batch), learningRate, step: i + 1 })
+        losses.push(outcome.loss)
+        norms.push(outcome.gradientNorm)
       }
       return { losses, norms, trained: parametersOf(config, await state.read()) }
     }
@@ -180,6 +182,8 @@ describe.each(cases)(
       { accumulation: 1, dialect: 'cpu' as const },
       { accumulation: 1, dialect: 'portable' as const },
       { accumulation: 2, dialect: 'cpu' as const },
+      { accumulation: 2, dialect: 'portable' as const },
+      { accumulation: 4, dialect: 'cpu' as const },
     ])(
       'takes the steps of torch.optim.AdamW behind clip_grad_norm_: $dialect, a batch in $accumulation',
       async ({ accumulation, dialect }) => {
@@ -193,3 +197,27 @@ describe.each(cases)(
     )
   },
 )
+
+describe('the programs of a step', () => {
+  const emitted = (gradientAccumulation: number, clipNorm = 1) => {
+    const optimiser = { ...defaultTrainingSettings().optimiser, clipNorm }
+    const config = parseLlamaConfig(vectors.untied.config)
+    const options = { config, batchSize: 2, sequenceLength: 7, gradientAccumulation, optimiser }
+    return Object.entries(stepPrograms(options)).map(([name, program]) => {
+      const { bytes, updatesInPlace } = emitOnnx(program, { dialect: 'portable' })
+      return { name, size: bytes.byteLength, updatesInPlace }
+    })
+  }
+
+  test('are one for one batch and two for several, no larger for thousands of batches than for two', () => {
+    expect(emitted(1).map(({ name }) => name)).toEqual(['train-step'])
+    const two = emitted(2)
+    expect(two.map(({ name }) => name)).toEqual(['gradient-step', 'apply-step'])
+    for (const count of [3, 64, 65_536]) expect(emitted(count)).toEqual(two)
+  })
+
+  test('keep a second copy of what they update only where nothing is clipped', () => {
+    expect(emitted(2).map(({ updatesInPlace }) => updatesInPlace)).toEqual([true, true])
+    expect(emitted(2, 0).map(({ updatesInPlace }) => updatesInPlace)).toEqual([true, undefined])
+  })
+})

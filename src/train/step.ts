@@ -1,6 +1,7 @@
 /**
- * One optimiser step as one program: forward, backward, clipping and AdamW. Parameters and moments are its resident
- * state, so between steps nothing crosses into JavaScript but tokens and two scalars.
+ * One optimiser step: forward, backward, clipping and AdamW. From one batch it is one program, from several it is two:
+ * one that adds up gradients, run for each batch, and one that applies them. Parameters, moments and sums are resident
+ * state, so nothing crosses into JavaScript but tokens and scalars.
  */
 import {
   embeddingName,
@@ -23,6 +24,7 @@ import {
   type Program,
   parameter,
   slice,
+  sub,
   type Tensor,
 } from '../tensor/index.ts'
 import { adamwScalars, adamwUpdate } from './adamw.ts'
@@ -30,50 +32,131 @@ import type { OptimiserSettings } from './settings.ts'
 
 export { parametersOf, residentParameters } from '../model/index.ts'
 
-export interface TrainStepOptions {
+/** One batch through the model. */
+export interface BatchOptions {
   readonly config: LlamaConfig
   readonly batchSize: number
   readonly sequenceLength: number
-  /** Batches whose mean gradient makes one step; 1 if absent. */
-  readonly gradientAccumulation?: number
+}
+
+export interface TrainStepOptions extends BatchOptions {
   readonly optimiser: OptimiserSettings
 }
 
 /**
- * Inputs: `tokens` int32 [batchSize · gradientAccumulation, sequenceLength + 1]; `learningRate`, and `step` counted
+ * A step from one batch. Inputs: `tokens` int32 [batchSize, sequenceLength + 1]; `learningRate`, and `step` counted
  * from 1, float32 scalars. Outputs: `loss`, the mean cross-entropy in nats; `gradientNorm`, before clipping. State:
  * parameters by Hugging Face name, as `residentParameters` gives them, and their moments.
  */
 export function buildTrainStep(options: TrainStepOptions): Program {
-  const { config, batchSize, sequenceLength, gradientAccumulation = 1, optimiser } = options
+  const { optimiser } = options
+  const weights = llamaWeights(options.config)
+  const { tokens, loss } = lossOfBatch(options, weights)
+  const next = optimise(weights, gradientsOf(loss, weights), optimiser)
+  return defineProgram({
+    name: 'llama-train-step',
+    inputs: { tokens, ...next.inputs },
+    state: next.state,
+    outputs: { loss, gradientNorm: next.gradientNorm },
+    updates: next.updates,
+    // With clipping every update needs the norm of the whole gradient, and so everything that reads the parameters.
+    ...(optimiser.clipNorm > 0 && { updatesInPlace: true }),
+  })
+}
+
+export interface GradientStepOptions extends BatchOptions {
+  /** Batches whose mean gradient makes one step. */
+  readonly gradientAccumulation: number
+}
+
+/**
+ * The first half of a step from several batches, run once for each: its share of their mean gradient is added to
+ * resident sums. Unrolled into one graph the batches would be no faster, and compiling them takes as much longer as
+ * there are more of them. Input: `tokens` int32 [batchSize, sequenceLength + 1]. Output: `loss`, that of this batch.
+ * State: the parameters, and the sums, which begin at zero.
+ */
+export function buildGradientStep(options: GradientStepOptions): Program {
+  const weights = llamaWeights(options.config)
+  const { tokens, loss } = lossOfBatch(options, weights)
+  const gradients = gradientsOf(mul(loss, 1 / options.gradientAccumulation), weights)
+  const sums = gradientSums(weights)
+  return defineProgram({
+    name: 'llama-gradient-step',
+    inputs: { tokens },
+    state: { ...weights, ...sums },
+    outputs: { loss },
+    updates: Object.fromEntries(
+      Object.entries(sums).map(([name, sum], i) => [name, add(sum, gradients[i]!)]),
+    ),
+    // Nothing reads a sum but the addition that replaces it.
+    updatesInPlace: true,
+  })
+}
+
+/**
+ * The second half: clipping and AdamW with the summed gradient, and the sums back to zero. Inputs `learningRate` and
+ * `step`, output `gradientNorm`, and state as those of `buildTrainStep`; the state has the sums too.
+ */
+export function buildApplyStep({
+  config,
+  optimiser,
+}: Pick<TrainStepOptions, 'config' | 'optimiser'>): Program {
   const weights = llamaWeights(config)
-  const names = Object.keys(weights)
-  const tokens = parameter('tokens', [batchSize * gradientAccumulation, sequenceLength + 1], 'int32')
+  const sums = gradientSums(weights)
+  const next = optimise(weights, Object.values(sums), optimiser)
+  // x − x and not just zeros: so written, they cannot come before the clipping that reads the sums they replace.
+  const zeros = next.gradients.map((gradient) => sub(gradient, gradient))
+  return defineProgram({
+    name: 'llama-apply-step',
+    inputs: next.inputs,
+    state: { ...next.state, ...sums },
+    outputs: { gradientNorm: next.gradientNorm },
+    updates: {
+      ...next.updates,
+      ...Object.fromEntries(Object.keys(sums).map((name, i) => [name, zeros[i]!])),
+    },
+    ...(optimiser.clipNorm > 0 && { updatesInPlace: true }),
+  })
+}
+
+type Weights = Readonly<Record<string, Tensor>>
+
+function lossOfBatch(options: BatchOptions, weights: Weights): { tokens: Tensor; loss: Tensor } {
+  const { config, batchSize, sequenceLength } = options
+  const tokens = parameter('tokens', [batchSize, sequenceLength + 1], 'int32')
+  return { tokens, loss: llamaLoss({ config, weights, ...inputsAndTargets(tokens) }) }
+}
+
+/** Placeholders in the order of the weights, by the names that the sums have in the state. */
+function gradientSums(weights: Weights): Record<string, Tensor> {
+  return Object.fromEntries(
+    Object.entries(weights).map(([weight, { shape }]) => {
+      const name = `gradients.${weight}`
+      return [name, parameter(name, shape)]
+    }),
+  )
+}
+
+function gradientsOf(loss: Tensor, weights: Weights): Tensor[] {
+  return grad(loss, Object.values(weights))
+}
+
+/** Clipping and AdamW. `gradients` are in the order of the weights; those that come back are clipped. */
+function optimise(
+  weights: Weights,
+  gradients: readonly Tensor[],
+  optimiser: OptimiserSettings,
+): Pick<Program, 'inputs' | 'state' | 'updates'> & { gradients: readonly Tensor[]; gradientNorm: Tensor } {
   const learningRate = parameter('learningRate', [])
   const step = parameter('step', [])
-
-  let loss: Tensor | undefined
-  let gradients: Tensor[] | undefined
-  for (let batch = 0; batch < gradientAccumulation; batch++) {
-    const rows = slice(tokens, { axis: 0, start: batch * batchSize, end: (batch + 1) * batchSize })
-    const own = mul(llamaLoss({ config, weights, ...inputsAndTargets(rows) }), 1 / gradientAccumulation)
-    const ownGradients = grad(
-      own,
-      names.map((name) => weights[name]!),
-    )
-    loss = loss === undefined ? own : add(loss, own)
-    gradients = gradients?.map((total, i) => add(total, ownGradients[i]!)) ?? ownGradients
-  }
-
   const clipped =
     optimiser.clipNorm > 0
-      ? clipByGlobalNorm(gradients!, optimiser.clipNorm)
-      : { gradients: gradients!, norm: globalNorm(gradients!) }
+      ? clipByGlobalNorm(gradients, optimiser.clipNorm)
+      : { gradients, norm: globalNorm(gradients) }
   const scalars = adamwScalars({ ...optimiser, learningRate, step })
   const state: Record<string, Tensor> = { ...weights }
   const updates: Record<string, Tensor> = {}
-  names.forEach((name, i) => {
-    const weight = weights[name]!
+  Object.entries(weights).forEach(([name, weight], i) => {
     const [first, second] = momentNames(name)
     state[first] = parameter(first, weight.shape)
     state[second] = parameter(second, weight.shape)
@@ -91,13 +174,13 @@ export function buildTrainStep(options: TrainStepOptions): Program {
     updates[first] = next.firstMoment
     updates[second] = next.secondMoment
   })
-  return defineProgram({
-    name: 'llama-train-step',
-    inputs: { tokens, learningRate, step },
+  return {
+    inputs: { learningRate, step },
     state,
-    outputs: { loss: loss!, gradientNorm: clipped.norm },
     updates,
-  })
+    gradients: clipped.gradients,
+    gradientNorm: clipped.norm,
+  }
 }
 
 /** int32 [batch, sequence + 1] as what the model reads and what it should say. */
@@ -130,4 +213,14 @@ export function initialTrainingState(
     }
   }
   return resident
+}
+
+/** What `buildGradientStep` and `buildApplyStep` hold besides the training state: nothing between two steps. */
+export function emptyGradientSums(config: LlamaConfig): Record<string, HostTensor> {
+  return Object.fromEntries(
+    Object.entries(gradientSums(llamaWeights(config))).map(([name, { shape }]) => {
+      const length = shape.reduce((product, size) => product * size, 1)
+      return [name, { dtype: 'float32', shape, data: new Float32Array(length) }]
+    }),
+  )
 }

@@ -64,11 +64,16 @@ const newTrainer = (over: Partial<TrainingSettings> = {}): Promise<Trainer> =>
   })
 
 /** Trains up to a step, or to the end; gives the losses. */
-async function advance(trainer: Trainer, until = settings.steps): Promise<number[]> {
+async function advance(
+  trainer: Trainer,
+  until = settings.steps,
+  gradientAccumulation = 1,
+): Promise<number[]> {
   const stop = new AbortController()
   const losses: number[] = []
   const run = localRun({
-    ...{ trainer, dataset, settings, seed, replica: 0, replicas: 1 },
+    settings: { ...settings, gradientAccumulation },
+    ...{ trainer, dataset, seed, replica: 0, replicas: 1 },
     clock: systemClock(),
     signal: stop.signal,
   })
@@ -161,20 +166,67 @@ test('training lowers the validation loss, and an evaluator measures what the tr
   expect(await evaluateOn(evaluator, dataset, settings)).toBeCloseTo(after, 6)
 })
 
-test('two accumulated batches are one batch of twice the size', async () => {
-  await using accumulated = await newTrainer({ gradientAccumulation: 2 })
-  await using large = await newTrainer({ batchSize: 4 })
-  const tokens = dataset.trainTokens.slice(0, 4 * 13)
-  const one = await accumulated.step(Int32Array.from(tokens))
-  const other = await large.step(Int32Array.from(tokens))
-  expect(one.loss).toBeCloseTo(other.loss, 5)
-  expect(one.gradientNorm).toBeCloseTo(other.gradientNorm, 4)
-  expect(one.tokens).toBe(other.tokens)
+describe('accumulated gradients', () => {
   const layout = layoutOf(config)
-  const [a, b] = [flatten(await accumulated.parameters(), layout), flatten(await large.parameters(), layout)]
-  // Adam's first step is the sign of the gradient, so near-zero gradients may differ by up to twice the rate.
-  const far = a.filter((value, i) => Math.abs(value - b[i]!) > 1e-5).length
-  expect(far / a.length).toBeLessThan(0.01)
+  const rows = (count: number): Int32Array => Int32Array.from(dataset.trainTokens.slice(0, count * 13))
+
+  test.each([2, 3, 5])('%i accumulated batches are one batch of as many times the size', async (count) => {
+    await using accumulated = await newTrainer({ gradientAccumulation: count })
+    await using large = await newTrainer({ batchSize: 2 * count })
+    const one = await accumulated.step(rows(2 * count))
+    const other = await large.step(rows(2 * count))
+    expect(one.loss).toBeCloseTo(other.loss, 5)
+    expect(one.gradientNorm).toBeCloseTo(other.gradientNorm, 4)
+    expect(one.tokens).toBe(other.tokens)
+    const [a, b] = [
+      flatten(await accumulated.parameters(), layout),
+      flatten(await large.parameters(), layout),
+    ]
+    // Adam's first step is the sign of the gradient, so near-zero gradients may differ by up to twice the rate.
+    const far = a.filter((value, i) => Math.abs(value - b[i]!) > 1e-5).length
+    expect(far / a.length).toBeLessThan(0.01)
+  })
+
+  test.each([
+    { clipNorm: 1, kind: 'clipped' },
+    { clipNorm: 0, kind: 'not clipped' },
+  ])('are not carried over to the next step, nor into a snapshot: $kind', async ({ clipNorm }) => {
+    const over = { gradientAccumulation: 2, optimiser: { ...settings.optimiser, clipNorm } }
+    await using whole = await newTrainer(over)
+    const losses = await advance(whole, 6, 2)
+    await using first = await newTrainer(over)
+    const begun = await advance(first, 3, 2)
+    const snapshot = await first.snapshot()
+    await using plain = await newTrainer()
+    expect(Object.keys(snapshot.state)).toEqual(Object.keys((await plain.snapshot()).state))
+    await using second = await newTrainer(over)
+    await advance(second, 1, 2)
+    await second.restore(snapshot)
+    expect([...begun, ...(await advance(second, 6, 2))]).toEqual(losses)
+    expect(await second.snapshot()).toEqual(await whole.snapshot())
+  })
+
+  test('leave nothing behind when a step fails or diverges', async () => {
+    await using trainer = await newTrainer({ gradientAccumulation: 2 })
+    const start = await trainer.snapshot()
+    const expected = await trainer.step(rows(4))
+    const stepAgain = async (): Promise<void> => {
+      await trainer.restore(start)
+      expect(await trainer.step(rows(4))).toEqual(expected)
+    }
+    await expect(trainer.step(rows(3))).rejects.toMatchObject({ code: 'train/tokens' })
+    await stepAgain()
+    // The first batch goes into the sums before the second names a token that does not exist.
+    const broken = rows(4)
+    broken.fill(1e9, 2 * 13)
+    await expect(trainer.step(broken)).rejects.toMatchObject({ code: 'runtime/run' })
+    await stepAgain()
+    const noNumbers = initialParameters(config, seed)
+    noNumbers['model.norm.weight']!.data.fill(Number.NaN)
+    await trainer.setParameters(noNumbers)
+    await expect(trainer.step(rows(4))).rejects.toMatchObject({ code: 'train/diverged' })
+    await stepAgain()
+  })
 })
 
 test('a merge replaces the parameters and keeps the moments; the schedule can stand elsewhere than the steps', async () => {

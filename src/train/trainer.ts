@@ -6,11 +6,12 @@
 import { GroundswellError } from '../core/index.ts'
 import type { LlamaConfig, Parameters } from '../model/index.ts'
 import type { Backend, Executable, HostTensor, State } from '../runtime/index.ts'
-import { emitOnnx } from '../tensor/index.ts'
+import type { TensorSpec } from '../tensor/index.ts'
 import { compileEvaluation, lossOf, meanLoss } from './evaluator.ts'
 import { learningRateAt } from './schedule.ts'
 import { scheduleOf, type TrainingSettings } from './settings.ts'
-import { buildTrainStep, initialTrainingState, parametersOf, residentParameters } from './step.ts'
+import { initialTrainingState, parametersOf, residentParameters } from './step.ts'
+import { compileStep, type StepRunner } from './step-runner.ts'
 
 export type TrainerSettings = Pick<
   TrainingSettings,
@@ -49,35 +50,37 @@ export class Trainer implements AsyncDisposable {
   /** Time that compiling the training step took. */
   readonly compileMs: number
   private readonly backend: Backend
-  private readonly trainStep: Executable
+  private readonly runner: StepRunner
   private readonly state: State
   private readonly parameterNames: readonly string[]
+  /** Of the state, what a snapshot holds. */
+  private readonly savedNames: readonly string[]
   private evaluation: Executable | undefined
   private done = 0
 
-  private constructor(options: TrainerOptions, trainStep: Executable, state: State) {
+  private constructor(
+    options: TrainerOptions,
+    { runner, state, savedNames }: { runner: StepRunner; state: State; savedNames: readonly string[] },
+  ) {
     this.backend = options.backend
     this.config = options.config
     this.settings = options.settings
-    this.compileMs = trainStep.compileMs
-    this.trainStep = trainStep
+    this.compileMs = runner.compileMs
+    this.runner = runner
     this.state = state
+    this.savedNames = savedNames
     this.parameterNames = Object.keys(residentParameters(options.config, options.parameters))
   }
 
   /** Compiles the training step and puts the parameters, with empty moments, on the backend. */
   static async create(options: TrainerOptions): Promise<Trainer> {
     const { backend, config, parameters, settings } = options
-    const program = buildTrainStep({
-      config,
-      batchSize: settings.batchSize,
-      sequenceLength: settings.sequenceLength,
-      gradientAccumulation: settings.gradientAccumulation,
-      optimiser: settings.optimiser,
-    })
-    const trainStep = await backend.compile(emitOnnx(program, { dialect: backend.dialect }))
-    const state = await backend.createState(initialTrainingState(config, parameters))
-    return new Trainer(options, trainStep, state)
+    const { batchSize, sequenceLength, gradientAccumulation, optimiser } = settings
+    const step = { config, batchSize, sequenceLength, gradientAccumulation, optimiser }
+    const runner = await compileStep(backend, step)
+    const initial = initialTrainingState(config, parameters)
+    const state = await backend.createState({ ...initial, ...runner.scratch() })
+    return new Trainer(options, { runner, state, savedNames: Object.keys(initial) })
   }
 
   /** Steps done so far. */
@@ -96,14 +99,9 @@ export class Trainer implements AsyncDisposable {
     const { batchSize, gradientAccumulation, sequenceLength } = this.settings
     const rows = batchSize * gradientAccumulation
     const learningRate = learningRateAt(scheduleOf(this.settings), options.scheduleStep ?? this.done)
-    const outputs = await this.trainStep.run(this.state, {
-      tokens: { dtype: 'int32', shape: [rows, sequenceLength + 1], data: tokens },
-      learningRate: scalar(learningRate),
-      step: scalar(this.done + 1),
-    })
+    const inputs = { tokens, learningRate, step: this.done + 1 }
+    const { loss, gradientNorm } = await this.runner.run(this.state, inputs)
     this.done++
-    const loss = outputs.loss!.data[0]!
-    const gradientNorm = outputs.gradientNorm!.data[0]!
     if (!Number.isFinite(loss) || !Number.isFinite(gradientNorm)) {
       throw new GroundswellError(`Training diverged at step ${this.done}: the loss is ${loss}.`, {
         code: 'train/diverged',
@@ -134,12 +132,12 @@ export class Trainer implements AsyncDisposable {
   }
 
   async snapshot(): Promise<TrainerSnapshot> {
-    return { step: this.done, state: await this.state.read() }
+    return { step: this.done, state: await this.state.read(this.savedNames) }
   }
 
   /** @throws GroundswellError `train/state-mismatch` when the snapshot is of another model or optimiser */
   async restore(snapshot: TrainerSnapshot): Promise<void> {
-    const expected = Object.entries(this.state.specs)
+    const expected = this.savedNames.map((name): [string, TensorSpec] => [name, this.state.specs[name]!])
     const fits =
       Object.keys(snapshot.state).length === expected.length &&
       expected.every(([name, { dtype, shape }]) => {
@@ -158,11 +156,7 @@ export class Trainer implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.evaluation?.[Symbol.asyncDispose]()
-    await this.trainStep[Symbol.asyncDispose]()
+    await this.runner[Symbol.asyncDispose]()
     await this.state[Symbol.asyncDispose]()
   }
-}
-
-function scalar(value: number): HostTensor {
-  return { dtype: 'float32', shape: [], data: Float32Array.of(value) }
 }

@@ -39,7 +39,10 @@ export async function demo(context: CommandContext, options: DemoCommandLine): P
       rounds,
     })
     const solo = await trainAlone(context, { runFile, workFolder, backend, rounds })
-    const sample = await continuation(context, swarm.checkpoint, backend)
+    const sample = await continuation(context, swarm.checkpoint, {
+      backend,
+      prompt: options.data === undefined ? demoSettings.sample.prompt : demoSettings.sample.ownPrompt,
+    })
     summarise(context, swarm, solo, sample, { rounds, seconds: (performance.now() - started) / 1000 })
   } finally {
     await rm(workFolder, { recursive: true, force: true })
@@ -175,8 +178,12 @@ async function trainAlone(context: CommandContext, work: Work): Promise<number> 
   return Number(done.validationLoss)
 }
 
-async function continuation(context: CommandContext, checkpoint: string, backend: string): Promise<string> {
-  const { prompt, tokens, temperature } = demoSettings.sample
+async function continuation(
+  context: CommandContext,
+  checkpoint: string,
+  { backend, prompt }: { readonly backend: string; readonly prompt: string },
+): Promise<string> {
+  const { tokens, temperature } = demoSettings.sample
   const done = await runChild({
     name: 'sample',
     arguments: [
