@@ -13,7 +13,6 @@ const [name = '', threads = '2'] = process.argv.slice(2)
 const model = benchModels[name]!
 const { config, batchSize, sequenceLength } = model
 const backend = await openBackend({ name: 'cpu', threads: Number(threads) })
-const parameters = initialParameters(config, 1)
 
 const started = performance.now()
 const program = buildTrainStep({
@@ -24,7 +23,7 @@ const program = buildTrainStep({
 })
 const trainStep = await backend.compile(emitOnnx(program, { dialect: backend.dialect }))
 const compileMs = performance.now() - started
-const state = await backend.createState(initialTrainingState(config, parameters))
+const state = await backend.createState(initialTrainingState(config, initialParameters(config, 1)))
 
 let step = 0
 let loss = Number.NaN

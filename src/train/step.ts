@@ -207,9 +207,11 @@ export function initialTrainingState(
   parameters: Parameters,
 ): Record<string, HostTensor> {
   const resident = residentParameters(config, parameters)
+  const sizes = Object.values(resident).map(({ data }) => data.length)
+  const zeros = new Float32Array(Math.max(...sizes)) // one for all: a backend copies what it is given
   for (const [name, { shape, data }] of Object.entries({ ...resident })) {
     for (const moment of momentNames(name)) {
-      resident[moment] = { dtype: 'float32', shape, data: new Float32Array(data.length) }
+      resident[moment] = { dtype: 'float32', shape, data: zeros.subarray(0, data.length) }
     }
   }
   return resident
