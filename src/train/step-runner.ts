@@ -23,7 +23,7 @@ export function stepPrograms(options: StepOptions): Record<string, Program> {
     : { 'gradient-step': buildGradientStep(options), 'apply-step': buildApplyStep(options) }
 }
 
-export interface StepInputs {
+interface StepInputs {
   /** [batchSize · gradientAccumulation, sequenceLength + 1], row-major. */
   readonly tokens: Int32Array
   readonly learningRate: number
@@ -32,7 +32,7 @@ export interface StepInputs {
 }
 
 /** The mean loss of the batches, and the norm of their mean gradient before clipping. */
-export interface StepOutcome {
+interface StepOutcome {
   readonly loss: number
   readonly gradientNorm: number
 }
