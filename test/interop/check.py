@@ -102,7 +102,7 @@ def make_theirs(folder: pathlib.Path, dtype: torch.dtype, tied: bool, shard: str
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--node", default="node")
+    parser.add_argument("--node", default=str(root / "node_modules/.bin/node"))
     parser.add_argument("checkpoints", nargs="*", type=pathlib.Path, help="folders that Groundswell wrote")
     options = parser.parse_args()
     failed = False
