@@ -10,6 +10,7 @@
  */
 import type { CFunction, CType } from 'koffi'
 import { GroundswellError, messageOf } from '../core/index.ts'
+import { disableTelemetry } from './telemetry.ts'
 
 /** An opaque C pointer. */
 export type Handle = bigint & { readonly _: 'Handle' }
@@ -59,6 +60,7 @@ async function load(): Promise<NativeLibrary | undefined> {
   if (path === undefined) return undefined
   const { default: koffi } = await import('koffi').catch(() => ({ default: undefined }))
   if (koffi === undefined) return undefined
+  disableTelemetry()
 
   const types: Record<Parameter, CType> = {
     int: 'int',
