@@ -2,12 +2,12 @@
  * One training run on every backend: the same losses within a stated tolerance, and on WASM the same bits whatever
  * the number of threads. This is what lets a peer on one machine check the work of a peer on another.
  */
-import { existsSync } from 'node:fs'
 import { afterAll, describe, expect, test } from 'vitest'
 import { seededRandom } from '../src/core/index.ts'
 import { initialParameters, llamaConfig } from '../src/model/index.ts'
 import { openBackend, probeBackends } from '../src/runtime/index.ts'
 import { Trainer, trainingSchema } from '../src/train/index.ts'
+import { useSoftwareAdapter } from './software-adapter.ts'
 
 const config = llamaConfig({
   ...{ vocabularySize: 256, hiddenSize: 64, intermediateSize: 172, layers: 2 },
@@ -26,10 +26,7 @@ const batches = Array.from({ length: settings.steps }, () =>
   Int32Array.from({ length: 4 * 33 }, (_, i) => (i % 3 === 0 ? 32 : random.nextInt(256))),
 )
 
-const softwareAdapter = '/usr/lib/chromium/vk_swiftshader_icd.json'
-if (process.env.VK_ICD_FILENAMES === undefined && existsSync(softwareAdapter)) {
-  process.env.VK_ICD_FILENAMES = softwareAdapter
-}
+useSoftwareAdapter()
 const [webgpu] = await probeBackends({ names: ['webgpu'] })
 
 const runs = new Map<string, Promise<number[]>>()

@@ -1,17 +1,11 @@
-/**
- * WebGPU on a software adapter: the one that Debian's chromium brings along (SwiftShader), or whatever real adapter
- * the machine has. The variable that names it must be set before the first session asks for an adapter.
- */
-import { existsSync } from 'node:fs'
+/** WebGPU on a software adapter where there is one, else on whatever adapter the machine has. */
 import { describe, expect, test } from 'vitest'
+import { useSoftwareAdapter } from '../../test/software-adapter.ts'
 import { runBackendSuite } from './backend-suite.ts'
 import { openBackend } from './open.ts'
 import { probeBackends } from './probe.ts'
 
-const softwareAdapter = '/usr/lib/chromium/vk_swiftshader_icd.json'
-if (process.env.VK_ICD_FILENAMES === undefined && existsSync(softwareAdapter)) {
-  process.env.VK_ICD_FILENAMES = softwareAdapter
-}
+useSoftwareAdapter()
 const [report] = await probeBackends({ names: ['webgpu'] })
 
 describe.skipIf(!report!.available)(
