@@ -14,24 +14,22 @@ import {
   broadcastTo,
   defineProgram,
   gather,
-  gatherElements,
   greaterOrEqual,
   iota,
   less,
   lessOrEqual,
   logicalAnd,
-  logSoftmax,
   matmul,
-  mul,
   type Program,
   parameter,
   reshape,
   rmsNorm,
   rope,
-  silu,
   softmax,
   sub,
+  swiglu,
   type Tensor,
+  tokenLogProbabilities,
   transpose,
   where,
 } from '../tensor/index.ts'
@@ -81,8 +79,8 @@ export function decodeProgram({ config, contextLength, blockLength, output }: De
     updates[valuesName(layer)] = attended.cache.values
     stream = add(stream, project(attended.output, `${prefix}.self_attn.o_proj.weight`))
     const y = normalised(stream, `${prefix}.post_attention_layernorm.weight`)
-    const gated = mul(
-      silu(project(y, `${prefix}.mlp.gate_proj.weight`)),
+    const gated = swiglu(
+      project(y, `${prefix}.mlp.gate_proj.weight`),
       project(y, `${prefix}.mlp.up_proj.weight`),
     )
     stream = add(stream, project(gated, `${prefix}.mlp.down_proj.weight`))
@@ -96,12 +94,11 @@ export function decodeProgram({ config, contextLength, blockLength, output }: De
     return defineProgram({ ...common, inputs: { tokens, position, last }, outputs: { logits } })
   }
   const targets = parameter('targets', [blockLength], 'int32')
-  const all = logSoftmax(logitsAfter(stream)) // [blockLength, vocabularySize]
-  const logprobs = gatherElements(all, reshape(targets, [blockLength, 1]), { axis: 1 })
+  const logprobs = tokenLogProbabilities(logitsAfter(stream), targets)
   return defineProgram({
     ...common,
     inputs: { tokens, position, targets },
-    outputs: { logprobs: reshape(logprobs, [blockLength]) },
+    outputs: { logprobs },
   })
 }
 
