@@ -1,9 +1,12 @@
 /** Floor 4: a run and the roles in it. The state machine, its log, the host and the trainer. */
 export * from './events.ts'
 export { Host, type HostInit, openHost } from './host.ts'
+export { type Leadership, type Lease, soleLeadership } from './leadership.ts'
 export * from './log.ts'
 export * from './manifest.ts'
+export { type NatsBlobsInit, natsBlobs } from './nats-blobs.ts'
 export { connectNats, type NatsConnection, type NatsOptions } from './nats-connection.ts'
+export { type NatsLeadershipInit, natsLeadership } from './nats-leadership.ts'
 export { type NatsLogInit, natsLog } from './nats-log.ts'
 export * from './node-files.ts'
 export type { PeerPhase, Progress } from './protocol.ts'

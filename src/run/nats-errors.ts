@@ -90,7 +90,8 @@ export function isPassing(thrown: unknown): boolean {
   return names.has('TimeoutError') || names.has('RequestError') || names.has('JetStreamNotEnabled')
 }
 
-function natsError(area: string, subject: string, thrown: unknown): unknown {
+/** What a request about `subject` was answered, in words; `area` is the first half of its code. */
+export function natsError(area: string, subject: string, thrown: unknown): unknown {
   if (thrown instanceof GroundswellError) return thrown
   const names = natsErrorNames(thrown)
   const code = jetStreamCode(thrown)

@@ -7,7 +7,8 @@ import { once } from 'node:events'
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
+import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises'
+import type { NatsConnection } from './nats-connection.ts'
 
 // Debian installs it where only root's path leads.
 const program = ['nats-server', '/usr/sbin/nats-server'].find(
@@ -74,6 +75,29 @@ export async function startNatsServer(options: NatsServerOptions = {}): Promise<
       await kill()
       rmSync(folder, { recursive: true, force: true })
     },
+  }
+}
+
+/**
+ * Lets a test with a virtual clock wait for the real server: resolves when every request that was made on this
+ * connection has its answer, and whatever follows from them has been asked and answered too.
+ */
+export function settling(connection: NatsConnection): () => Promise<void> {
+  const request = connection.request.bind(connection)
+  let open = 0
+  connection.request = async (...asked) => {
+    open += 1
+    try {
+      return await request(...asked)
+    } finally {
+      open -= 1
+    }
+  }
+  return async () => {
+    for (let idle = 0; idle < 5; idle++) {
+      await turn()
+      if (open > 0) idle = 0
+    }
   }
 }
 

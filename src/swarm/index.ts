@@ -22,4 +22,5 @@ export {
 } from './memory-transport.ts'
 export * from './peer-id.ts'
 export * from './signed.ts'
+export * from './tiered-blobs.ts'
 export * from './transport.ts'

@@ -1,0 +1,168 @@
+/**
+ * Of two hosts over one log one takes over when the other one freezes: whatever was acknowledged to the first is in what
+ * the second reads, and the first can never write over it, whenever it froze and whatever it had under way.
+ */
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { GroundswellError, type Random, seededRandom, VirtualClock } from '../core/index.ts'
+import type { Lease } from './leadership.ts'
+import type { Log } from './log.ts'
+import { connectNats, type NatsConnection } from './nats-connection.ts'
+import { type NatsServer, natsInstalled, settling, startNatsServer } from './nats-fixture.ts'
+import { natsLeadership } from './nats-leadership.ts'
+import { natsLog } from './nats-log.ts'
+
+const ttlMs = 3000
+
+/** The smallest host there is: it leads, replays, and appends what it numbers. */
+class Appender {
+  readonly clock = new VirtualClock()
+  readonly name: string
+  readonly log: Log
+  readonly acknowledged: string[] = []
+  /** What it believes to be in the log. */
+  view: string[] = []
+  lease: Lease | undefined
+  private readonly settle: () => Promise<void>
+
+  private constructor(name: string, log: Log, settle: () => Promise<void>) {
+    this.name = name
+    this.log = log
+    this.settle = settle
+  }
+
+  static async stand(name: string, run: string, connection: NatsConnection): Promise<Appender> {
+    const settle = settling(connection)
+    const appender = new Appender(name, await natsLog({ connection, run }), settle)
+    const { clock } = appender
+    const leadership = await natsLeadership({ connection, run, holder: name, ttlMs, clock })
+    void leadership.acquire().then((lease) => {
+      appender.lease = lease
+    })
+    await settle()
+    return appender
+  }
+
+  /** Moves its own time on. A host whose time stands still is frozen: it renews nothing, as after SIGSTOP. */
+  async live(ms: number): Promise<void> {
+    await this.clock.advance(ms)
+    await this.settle()
+  }
+
+  async replay(): Promise<void> {
+    this.view = []
+    for await (const { bytes } of this.log.read(0)) this.view.push(new TextDecoder().decode(bytes))
+  }
+
+  /** One numbered event at the end of what it knows. @throws GroundswellError `log/conflict` */
+  async append(): Promise<void> {
+    const event = `${this.name}${this.acknowledged.length}`
+    await this.log.append(new TextEncoder().encode(event), { expect: this.view.length })
+    this.acknowledged.push(event)
+    this.view.push(event)
+  }
+}
+
+describe.skipIf(!natsInstalled)('taking over', () => {
+  let server: NatsServer
+  const connections: NatsConnection[] = []
+  beforeAll(async () => {
+    server = await startNatsServer()
+  })
+  afterAll(async () => {
+    await Promise.all(connections.map((connection) => connection.close()))
+    await server.stop()
+  })
+  const connect = async (): Promise<NatsConnection> => {
+    const connection = await connectNats(server.url)
+    connections.push(connection)
+    return connection
+  }
+  const twoAppenders = async (run: string): Promise<[Appender, Appender]> => {
+    const first = await Appender.stand('a', run, await connect())
+    expect(first.lease).toBeDefined()
+    await first.replay()
+    return [first, await Appender.stand('b', run, await connect())]
+  }
+
+  /** The leader works for a random while; returns an append that was under way when it froze, if there was one. */
+  const workUntilFrozen = async (host: Appender, random: Random): Promise<Promise<unknown> | undefined> => {
+    for (let left = random.nextInt(30); left > 0; left--) {
+      await host.append()
+      if (random.nextInt(4) === 0) await host.live(random.nextInt(ttlMs / 3))
+    }
+    return random.nextInt(2) === 0 ? host.append().catch((thrown: unknown) => thrown) : undefined
+  }
+
+  test.each(Array.from({ length: 12 }, (_, seed) => seed))(
+    'from a host that froze at a random moment: nothing lost, nothing written over (seed %i)',
+    async (seed) => {
+      const random = seededRandom('takeover', seed)
+      const [a, b] = await twoAppenders(`random-${seed}`)
+      const underWay = await workUntilFrozen(a, random)
+      while (b.lease === undefined) await b.live(ttlMs / 3)
+
+      // An append that was under way may still arrive between reading and writing: then the new host reads again.
+      for (let left = 1 + random.nextInt(10); left > 0; ) {
+        try {
+          if (b.acknowledged.length === 0) await b.replay()
+          await b.append()
+          left -= 1
+        } catch (thrown) {
+          expect(thrown).toMatchObject({ code: 'log/conflict' })
+        }
+      }
+
+      // The old one wakes up and goes on as if nothing had happened, before it has looked at its lease.
+      await underWay
+      await expect(a.append()).rejects.toMatchObject({ code: 'log/conflict' })
+      await a.live(ttlMs / 3)
+      expect(a.lease?.signal.reason).toMatchObject({ code: 'leadership/lost' })
+      expect(b.lease?.signal.aborted).toBe(false)
+
+      const seen = [...b.view]
+      await b.replay()
+      expect(b.view).toEqual(seen)
+      expect(b.view.slice(0, a.acknowledged.length)).toEqual(a.acknowledged)
+      // At most the one append of which the old host had no answer lies between.
+      expect(b.view.length - a.acknowledged.length - b.acknowledged.length).toBeLessThanOrEqual(1)
+      expect(b.view.slice(-b.acknowledged.length)).toEqual(b.acknowledged)
+    },
+  )
+
+  test('and back again, many times: each goes on where the other one stopped', async () => {
+    const run = 'back-and-forth'
+    const acknowledged: string[] = []
+    let leader = await Appender.stand('h0-', run, await connect())
+    for (let turn = 1; turn <= 5; turn++) {
+      const next = await Appender.stand(`h${turn}-`, run, await connect())
+      await leader.replay()
+      expect(leader.view).toEqual(acknowledged)
+      for (let i = 0; i < 3; i++) await leader.append()
+      acknowledged.push(...leader.acknowledged)
+      if (turn % 2 === 0) await leader.lease?.release()
+      while (next.lease === undefined) await next.live(ttlMs / 3)
+      leader = next
+    }
+  })
+
+  test('two that both believe to lead share no position', async () => {
+    const [a, b] = await twoAppenders('both')
+    await b.replay()
+    const race = async (host: Appender, random: Random): Promise<void> => {
+      for (let left = 40; left > 0; left--) {
+        try {
+          await host.append()
+        } catch (thrown) {
+          if (!(thrown instanceof GroundswellError) || thrown.code !== 'log/conflict') throw thrown
+          if (random.nextInt(2) === 0) await host.replay()
+        }
+      }
+      await host.replay()
+    }
+    await Promise.all([race(a, seededRandom('race', 'a')), race(b, seededRandom('race', 'b'))])
+    await Promise.all([a.replay(), b.replay()])
+    expect(a.view).toEqual(b.view)
+    expect(a.view.filter((event) => event.startsWith('a'))).toEqual(a.acknowledged)
+    expect(a.view.filter((event) => event.startsWith('b'))).toEqual(b.acknowledged)
+  })
+})
