@@ -192,7 +192,8 @@ async function makeBucket(
   }
   const { config } = existing ?? (await manager.streams.info(stream))
   const keeps = config.storage === 'file' && config.retention === 'limits' && (config.max_age ?? 0) === 0
-  if (!keeps || config.max_msgs > 0 || `${config.subjects}` !== `${subjects}`) throw foreign(stream)
+  const ours = config.subjects.length === 1 && config.subjects[0] === subjects[0]
+  if (!keeps || config.max_msgs > 0 || !ours) throw foreign(stream)
 }
 
 function foreign(stream: string): GroundswellError {

@@ -6,7 +6,7 @@
 import { type Clock, GroundswellError, messageOf } from '../core/index.ts'
 
 /** How long a request may stay without an answer, over all attempts. */
-export const answerWithinMs = 10_000
+const answerWithinMs = 10_000
 /** Attempts that wait for their full time. */
 const tries = 5
 const pauseMs = 100
