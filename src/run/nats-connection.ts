@@ -13,7 +13,7 @@ export type { NatsConnection } from '@nats-io/transport-node'
 export interface NatsOptions {
   /** A `.creds` file as NATS' own tools make it: a JWT and the seed of its key. */
   readonly credentialsFile?: string
-  /** Certificates (PEM) to believe beside those that Node knows. */
+  /** Certificate authorities (PEM) to believe instead of those that Node knows; implies encryption. */
   readonly caFile?: string
   /** Shown to whoever looks after the server. */
   readonly name?: string

@@ -5,10 +5,13 @@
  */
 import { type Clock, GroundswellError, messageOf } from '../core/index.ts'
 
-/** How long a request may stay without an answer, over all attempts. */
-const answerWithinMs = 10_000
+/**
+ * How long a request may stay without an answer, over all attempts. The servers of a cluster take 4 to 9 s to notice
+ * that the leader of a stream is gone (constants of nats-server's raft.go), and elect the next one then.
+ */
+const answerWithinMs = 20_000
 /** Attempts that wait for their full time. */
-const tries = 5
+const tries = 10
 const pauseMs = 100
 
 /** JetStream's own codes (https://github.com/nats-io/nats-server/blob/main/server/errors.json). */

@@ -4,7 +4,8 @@
  */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises'
@@ -36,13 +37,22 @@ export interface NatsServerOptions {
   readonly jetstream?: boolean
   readonly user?: string
   readonly password?: string
+  /** Lines of a configuration file. */
+  readonly configuration?: string
+  /** Further arguments of the program. */
+  readonly settings?: readonly string[]
 }
 
 export async function startNatsServer(options: NatsServerOptions = {}): Promise<NatsServer> {
   if (program === undefined) throw new Error('nats-server is not installed')
   const folder = mkdtempSync(join(tmpdir(), 'groundswell-nats-'))
   const { jetstream = true, user, password } = options
+  const configurationFile = join(folder, 'server.conf')
+  writeFileSync(configurationFile, options.configuration ?? '')
   const settings = [
+    '--config',
+    configurationFile,
+    ...(options.settings ?? []),
     ...(jetstream ? ['--jetstream', '--store_dir', join(folder, 'store')] : []),
     ...(user === undefined ? [] : ['--user', user, '--pass', password ?? '']),
   ]
@@ -76,6 +86,32 @@ export async function startNatsServer(options: NatsServerOptions = {}): Promise<
       rmSync(folder, { recursive: true, force: true })
     },
   }
+}
+
+/** Servers that keep copies of each other's streams. */
+export async function startNatsCluster(size: number): Promise<NatsServer[]> {
+  const ports = await Promise.all(Array.from({ length: size }, freePort))
+  const routes = ports.map((port) => `nats://127.0.0.1:${port}`)
+  const settingsOf = (i: number): string[] => [
+    '--name',
+    `server-${i}`,
+    '--cluster_name',
+    'groundswell',
+    '--cluster',
+    routes[i]!,
+    '--routes',
+    routes.join(','),
+  ]
+  return Promise.all(ports.map((_, i) => startNatsServer({ settings: settingsOf(i) })))
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as { port: number }
+  server.close()
+  await once(server, 'close')
+  return port
 }
 
 /**
