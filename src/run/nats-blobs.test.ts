@@ -33,11 +33,11 @@ describe.skipIf(!natsInstalled)('blobs on NATS', () => {
 
   test('another host finds them, also after the server was killed and started again', async () => {
     const own = await startNatsServer()
-    const first = await connectNats(own.url)
+    const first = await connectNats(own.url, { reconnectAfterMs: 50 })
     const blobs = await natsBlobs({ connection: first, bucket: 'run' })
     const root = await putArtifact(blobs, content)
     await own.restart()
-    const second = await connectNats(own.url)
+    const second = await connectNats(own.url, { reconnectAfterMs: 50 })
     const elsewhere = await natsBlobs({ connection: second, bucket: 'run' })
     expect(await readArtifact(elsewhere, root, { maxBytes: content.byteLength })).toEqual(content)
     await Promise.all([first.close(), second.close()])
@@ -92,7 +92,7 @@ describe.skipIf(!natsInstalled)('blobs on NATS', () => {
 
   test('says that a server hangs, in words', async () => {
     const own = await startNatsServer()
-    const connected = await connectNats(own.url)
+    const connected = await connectNats(own.url, { reconnectAfterMs: 50 })
     const blobs = await natsBlobs({ connection: connected, bucket: 'b', answerWithinMs: 1000 })
     own.freeze()
     await expect(blobs.put(content)).rejects.toMatchObject({

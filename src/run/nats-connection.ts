@@ -1,6 +1,7 @@
 /**
- * A connection to NATS (https://docs.nats.io) that says in words what is wrong, and never gives up once it stood: a
- * server that restarts or moves is found again. The packages are loaded when the first connection is made, so that
+ * A connection to NATS (https://docs.nats.io) that says in words what is wrong, and does not give up once it stood: a
+ * server that restarts is found again (only credentials that were accepted before and are refused twice end it). The
+ * packages are loaded when the first connection is made, so that
  * whoever keeps a run in a file does not pay for them.
  */
 import { readFile } from 'node:fs/promises'
@@ -19,10 +20,10 @@ export interface NatsOptions {
   readonly name?: string
   /** How long the first contact may take, per server. */
   readonly connectWithinMs?: number
+  /** Between two attempts to find a server again; up to a fifth more, at random. */
+  readonly reconnectAfterMs?: number
 }
 
-/** Between two attempts to find a server again, up to a fifth more at random. */
-const reconnectAfterMs = 1000
 /** A server that does not answer two signs of life in a row counts as gone. */
 const pingEveryMs = 10_000
 const protocols = new Set(['nats:', 'tls:'])
@@ -38,7 +39,8 @@ export async function connectNats(url: string, options: NatsOptions = {}): Promi
   const where = servers.map(({ address }) => address).join(', ')
   const { connect, credsAuthenticator } = await import('@nats-io/transport-node')
   const { jetstreamManager } = await import('@nats-io/jetstream')
-  const { credentialsFile, caFile, name = 'groundswell', connectWithinMs = 5000 } = options
+  const { credentialsFile, caFile, name = 'groundswell' } = options
+  const { connectWithinMs = 5000, reconnectAfterMs = 1000 } = options
   const credentials = await readIfGiven(credentialsFile)
   const authenticator = credentials === undefined ? undefined : credsAuthenticator(credentials)
   try {
@@ -107,12 +109,21 @@ function parseServer(text: string): ServerAddress {
       remedy: 'Write it as nats://HOST:4222, or tls://HOST:4222 with encryption.',
     })
   }
-  const part = (value: string): string | undefined => (value === '' ? undefined : decodeURIComponent(value))
   return {
     address: `${parsed.hostname}:${parsed.port || '4222'}`,
     encrypted: parsed.protocol === 'tls:',
-    user: part(parsed.username),
-    password: part(parsed.password),
+    user: unescaped(parsed.username),
+    password: unescaped(parsed.password),
+  }
+}
+
+/** Part of an address; what is no escape after a “%” is meant as it stands. */
+function unescaped(part: string): string | undefined {
+  if (part === '') return undefined
+  try {
+    return decodeURIComponent(part)
+  } catch {
+    return part
   }
 }
 

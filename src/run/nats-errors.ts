@@ -22,6 +22,8 @@ export const jetStreamCodes = {
   messageTooLong: 10054,
   wrongLastSequence: 10071,
 } as const
+/** A cluster that has just started does not know its servers yet. */
+const notReadyCodes = new Set([10005])
 /** No room: of the account, of the server's memory or disk, of the stream. */
 const fullCodes = new Set([10002, 10023, 10028, 10047, 10077])
 
@@ -88,6 +90,7 @@ export function isPassing(thrown: unknown): boolean {
   if (names.has('PermissionViolationError')) return false
   const code = jetStreamCode(thrown)
   if (code !== undefined && fullCodes.has(code)) return false
+  if (code !== undefined && notReadyCodes.has(code)) return true
   const status = causesOf(thrown).map(statusOf).find(Number.isFinite)
   if (status === 503 || status === 408) return true
   return names.has('TimeoutError') || names.has('RequestError') || names.has('JetStreamNotEnabled')

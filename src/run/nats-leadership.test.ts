@@ -173,7 +173,7 @@ describe.skipIf(!natsInstalled)('leadership on NATS', () => {
 
   test('a host that NATS leaves without an answer counts as replaced', async () => {
     const own = await startNatsServer()
-    const connected = await connectNats(own.url)
+    const connected = await connectNats(own.url, { reconnectAfterMs: 50 })
     const clock = new VirtualClock()
     const short = { connection: connected, run: 'r', holder: 'x', ttlMs: 300, clock }
     const lease = await (await natsLeadership(short)).acquire()
@@ -190,7 +190,7 @@ describe.skipIf(!natsInstalled)('leadership on NATS', () => {
 
   test('a server that starts again costs no lease', async () => {
     const own = await startNatsServer()
-    const connected = await connectNats(own.url)
+    const connected = await connectNats(own.url, { reconnectAfterMs: 50 })
     const clock = new VirtualClock()
     const init = { connection: connected, run: 'r', holder: 'x', ttlMs: 60_000, clock }
     const lease = await (await natsLeadership(init)).acquire()

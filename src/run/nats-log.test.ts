@@ -14,6 +14,9 @@ import { type NatsLogInit, natsLog } from './nats-log.ts'
 let runs = 0
 const freshRun = (): string => `run-${runs++}`
 
+/** Asks again soon where an answer was lost, and still waits long for a server that starts again. */
+const soon = { answerWithinMs: 5000 }
+
 async function all(log: Log): Promise<number[]> {
   const entries: LogEntry[] = []
   for await (const entry of log.read(0)) entries.push(entry)
@@ -59,7 +62,7 @@ describe.skipIf(!natsInstalled)('natsLog', () => {
   let server: NatsServer
   const connections: NatsConnection[] = []
   const connection = async (url = server.url): Promise<NatsConnection> => {
-    const made = await connectNats(url)
+    const made = await connectNats(url, { reconnectAfterMs: 50 })
     connections.push(made)
     return made
   }
@@ -87,7 +90,7 @@ describe.skipIf(!natsInstalled)('natsLog', () => {
 
   test('nothing acknowledged is lost when the server is killed and started again, and the log goes on', async () => {
     const own = await startNatsServer()
-    const log = await natsLog({ connection: await connection(own.url), run: 'killed' })
+    const log = await natsLog({ connection: await connection(own.url), run: 'killed', ...soon })
     for (let i = 0; i < 100; i++) await log.append(Uint8Array.of(i), { expect: i })
     await own.kill()
     // Waits for the server, which comes back while it does.
@@ -104,7 +107,7 @@ describe.skipIf(!natsInstalled)('natsLog', () => {
 
   test('killed under a stream of appends: what was acknowledged is there once, in order', async () => {
     const own = await startNatsServer()
-    const log = await natsLog({ connection: await connection(own.url), run: 'stream' })
+    const log = await natsLog({ connection: await connection(own.url), run: 'stream', ...soon })
     const entries = 150
     const appending = (async () => {
       for (let i = 0; i < entries; i++) await log.append(Uint8Array.of(i), { expect: i })
@@ -152,7 +155,9 @@ describe.skipIf(!natsInstalled)('natsLog', () => {
     const url = cluster.map((each) => each.url).join(',')
     const connected = async (): Promise<NatsConnection> => {
       for (;;) {
-        const made = await connectNats(url, { connectWithinMs: 500 }).catch(() => undefined)
+        const made = await connectNats(url, { connectWithinMs: 500, reconnectAfterMs: 50 }).catch(
+          () => undefined,
+        )
         if (made !== undefined) return made
         await sleep(50) // they still elect who leads
       }

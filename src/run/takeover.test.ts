@@ -16,7 +16,9 @@ const ttlMs = 3000
 
 /** The same host as a process of its own, with the clock of the machine: says what was acknowledged to it. */
 const script = `
-import { connectNats, natsLeadership, natsLog } from './src/run/index.ts'
+import { connectNats } from './src/run/nats-connection.ts'
+import { natsLeadership } from './src/run/nats-leadership.ts'
+import { natsLog } from './src/run/nats-log.ts'
 
 const [url, run, holder] = process.argv.slice(1)
 const connection = await connectNats(url)
