@@ -32,7 +32,7 @@ describe.skipIf(!natsInstalled)('blobs on NATS', () => {
   const content = Uint8Array.from({ length: 600_000 }, (_, i) => (i * 7) & 0xff)
 
   test('another host finds them, also after the server was killed and started again', async () => {
-    const own = await startNatsServer()
+    await using own = await startNatsServer()
     const first = await connectNats(own.url, { reconnectAfterMs: 50 })
     const blobs = await natsBlobs({ connection: first, bucket: 'run' })
     const root = await putArtifact(blobs, content)
@@ -41,7 +41,6 @@ describe.skipIf(!natsInstalled)('blobs on NATS', () => {
     const elsewhere = await natsBlobs({ connection: second, bucket: 'run' })
     expect(await readArtifact(elsewhere, root, { maxBytes: content.byteLength })).toEqual(content)
     await Promise.all([first.close(), second.close()])
-    await own.stop()
   })
 
   test('one that was damaged counts as not there, is told of, and can be put again', async () => {
@@ -91,7 +90,7 @@ describe.skipIf(!natsInstalled)('blobs on NATS', () => {
   })
 
   test('says that a server hangs, in words', async () => {
-    const own = await startNatsServer()
+    await using own = await startNatsServer()
     const connected = await connectNats(own.url, { reconnectAfterMs: 50 })
     const blobs = await natsBlobs({ connection: connected, bucket: 'b', answerWithinMs: 1000 })
     own.freeze()
@@ -101,7 +100,6 @@ describe.skipIf(!natsInstalled)('blobs on NATS', () => {
     })
     own.thaw()
     await connected.close()
-    await own.stop()
   })
 
   test('a name that is none never becomes a subject', async () => {

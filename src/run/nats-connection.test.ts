@@ -107,11 +107,10 @@ describe.skipIf(!natsInstalled)('a connection to a NATS server', () => {
   })
 
   test('says that JetStream is not enabled', async () => {
-    const plain = await startNatsServer({ jetstream: false })
+    await using plain = await startNatsServer({ jetstream: false })
     await expect(connectNats(plain.url)).rejects.toMatchObject({
       code: 'nats/no-jetstream',
       remedy: expect.stringContaining('nats-server -js'),
     })
-    await plain.stop()
   })
 })

@@ -20,7 +20,7 @@ const program = ['nats-server', '/usr/sbin/nats-server'].find(
 export const natsInstalled: boolean = program !== undefined
 if (!natsInstalled) process.stderr.write('No nats-server is installed: the tests with NATS are skipped.\n')
 
-export interface NatsServer {
+export interface NatsServer extends AsyncDisposable {
   readonly url: string
   /** Ends the process at once, as a crash does; what it keeps stays. */
   kill(): Promise<void>
@@ -29,7 +29,7 @@ export interface NatsServer {
   /** Holds the process (SIGSTOP) and lets it go on: a server that hangs. */
   freeze(): void
   thaw(): void
-  /** Ends it and removes its folder. */
+  /** Ends it and removes its folder, as does the end of an `await using`. */
   stop(): Promise<void>
 }
 
@@ -72,6 +72,10 @@ export async function startNatsServer(options: NatsServerOptions = {}): Promise<
     child.kill('SIGKILL')
     await ended
   }
+  const stop = async (): Promise<void> => {
+    await kill()
+    rmSync(folder, { recursive: true, force: true })
+  }
   return {
     url: `nats://127.0.0.1:${port}`,
     kill,
@@ -81,15 +85,17 @@ export async function startNatsServer(options: NatsServerOptions = {}): Promise<
     },
     freeze: () => void child.kill('SIGSTOP'),
     thaw: () => void child.kill('SIGCONT'),
-    stop: async () => {
-      await kill()
-      rmSync(folder, { recursive: true, force: true })
-    },
+    stop,
+    [Symbol.asyncDispose]: stop,
   }
 }
 
 /** Servers that keep copies of each other's streams. */
-export async function startNatsCluster(size: number): Promise<NatsServer[]> {
+export interface NatsCluster extends AsyncDisposable {
+  readonly servers: readonly NatsServer[]
+}
+
+export async function startNatsCluster(size: number): Promise<NatsCluster> {
   const ports = await Promise.all(Array.from({ length: size }, freePort))
   const routes = ports.map((port) => `nats://127.0.0.1:${port}`)
   const settingsOf = (i: number): string[] => [
@@ -102,7 +108,13 @@ export async function startNatsCluster(size: number): Promise<NatsServer[]> {
     '--routes',
     routes.join(','),
   ]
-  return Promise.all(ports.map((_, i) => startNatsServer({ settings: settingsOf(i) })))
+  const servers = await Promise.all(ports.map((_, i) => startNatsServer({ settings: settingsOf(i) })))
+  return {
+    servers,
+    [Symbol.asyncDispose]: async () => {
+      await Promise.all(servers.map((server) => server.stop()))
+    },
+  }
 }
 
 async function freePort(): Promise<number> {

@@ -89,7 +89,7 @@ describe.skipIf(!natsInstalled)('natsLog', () => {
   })
 
   test('nothing acknowledged is lost when the server is killed and started again, and the log goes on', async () => {
-    const own = await startNatsServer()
+    await using own = await startNatsServer()
     const log = await natsLog({ connection: await connection(own.url), run: 'killed', ...soon })
     for (let i = 0; i < 100; i++) await log.append(Uint8Array.of(i), { expect: i })
     await own.kill()
@@ -102,11 +102,10 @@ describe.skipIf(!natsInstalled)('natsLog', () => {
     await expect(log.append(Uint8Array.of(0), { expect: 101 })).rejects.toMatchObject({
       code: 'log/conflict',
     })
-    await own.stop()
   })
 
   test('killed under a stream of appends: what was acknowledged is there once, in order', async () => {
-    const own = await startNatsServer()
+    await using own = await startNatsServer()
     const log = await natsLog({ connection: await connection(own.url), run: 'stream', ...soon })
     const entries = 150
     const appending = (async () => {
@@ -119,7 +118,6 @@ describe.skipIf(!natsInstalled)('natsLog', () => {
     }
     await appending
     expect(await all(log)).toEqual(Array.from({ length: entries }, (_, i) => i))
-    await own.stop()
   })
 
   test.each(['remembers', 'has forgotten'])(
@@ -151,8 +149,8 @@ describe.skipIf(!natsInstalled)('natsLog', () => {
   )
 
   test('with three replicas nothing is lost, and the log goes on, when one server of three is killed', async () => {
-    const cluster = await startNatsCluster(3)
-    const url = cluster.map((each) => each.url).join(',')
+    await using cluster = await startNatsCluster(3)
+    const url = cluster.servers.map((each) => each.url).join(',')
     const connected = async (): Promise<NatsConnection> => {
       for (;;) {
         const made = await connectNats(url, { connectWithinMs: 500, reconnectAfterMs: 50 }).catch(
@@ -166,15 +164,14 @@ describe.skipIf(!natsInstalled)('natsLog', () => {
     const log = await natsLog({ connection: nats, run: 'replicated', replicas: 3 })
     for (let i = 0; i < 50; i++) await log.append(Uint8Array.of(i), { expect: i })
     const leader = (await (await jetstreamManager(nats)).streams.info('groundswell-log-replicated')).cluster
-    await cluster[Number(leader!.leader!.at(-1))]!.kill()
+    await cluster.servers[Number(leader!.leader!.at(-1))]!.kill()
     for (let i = 50; i < 100; i++) await log.append(Uint8Array.of(i), { expect: i })
     expect(await all(log)).toEqual(Array.from({ length: 100 }, (_, i) => i))
     await nats.close()
-    await Promise.all(cluster.map((each) => each.stop()))
   })
 
   test('says what this user may not do', async () => {
-    const own = await startNatsServer({
+    await using own = await startNatsServer({
       configuration: `authorization { users = [
         { user: reader, password: r, permissions: { publish: { deny: ["$JS.API.STREAM.CREATE.>"] } } }
       ] }`,
@@ -184,7 +181,6 @@ describe.skipIf(!natsInstalled)('natsLog', () => {
       code: 'log/not-allowed',
       remedy: expect.stringContaining('$JS.API.>'),
     })
-    await own.stop()
   })
 
   test('an append of which nothing is known says so; asked for again it finds its entry, and another one does not', async () => {
@@ -216,7 +212,7 @@ describe.skipIf(!natsInstalled)('natsLog', () => {
   })
 
   test('a server that hangs is an error in words after the stated time', async () => {
-    const own = await startNatsServer()
+    await using own = await startNatsServer()
     const log = await natsLog({
       connection: await connection(own.url),
       run: 'hangs',
@@ -232,11 +228,10 @@ describe.skipIf(!natsInstalled)('natsLog', () => {
     })
     own.thaw()
     while ((await log.length().catch(() => undefined)) !== 0) await sleep(5)
-    await own.stop()
   })
 
   test('who follows it waits out a server that is away', async () => {
-    const own = await startNatsServer()
+    await using own = await startNatsServer()
     const writer = await natsLog({ connection: await connection(own.url), run: 'away' })
     const reader = await natsLog({
       connection: await connection(own.url),
@@ -268,11 +263,10 @@ describe.skipIf(!natsInstalled)('natsLog', () => {
     await following
     expect(seen).toEqual([0, 1])
     expect(new Set(troubles)).toEqual(new Set(['log/unreachable']))
-    await own.stop()
   })
 
   test('says that an entry was removed', async () => {
-    const own = await startNatsServer()
+    await using own = await startNatsServer()
     const nats = await connection(own.url)
     const manager = await jetstreamManager(nats)
     // As it is made, nobody can remove anything.
@@ -291,7 +285,6 @@ describe.skipIf(!natsInstalled)('natsLog', () => {
       code: 'log/damaged',
       message: expect.stringContaining('2 of 3 entries'),
     })
-    await own.stop()
   })
 
   test('says that a stream is not the log of a run, and leaves it as it is', async () => {
@@ -304,11 +297,10 @@ describe.skipIf(!natsInstalled)('natsLog', () => {
   })
 
   test('says that another stream takes its messages', async () => {
-    const own = await startNatsServer()
+    await using own = await startNatsServer()
     const nats = await connection(own.url)
     await (await jetstreamManager(nats)).streams.add({ name: 'everything', subjects: ['groundswell.>'] })
     await expect(natsLog({ connection: nats, run: 'x' })).rejects.toMatchObject({ code: 'log/foreign' })
-    await own.stop()
   })
 
   test('says that there is no more room, and keeps what it has', async () => {

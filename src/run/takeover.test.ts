@@ -12,7 +12,7 @@ import { type NatsServer, natsInstalled, settling, startNatsServer } from './nat
 import { natsLeadership } from './nats-leadership.ts'
 import { natsLog } from './nats-log.ts'
 
-const ttlMs = 3000
+const ttlMs = 30_000
 
 /** The same host as a process of its own, with the clock of the machine: says what was acknowledged to it. */
 const script = `
@@ -23,7 +23,7 @@ import { natsLog } from './src/run/nats-log.ts'
 const [url, run, holder] = process.argv.slice(1)
 const connection = await connectNats(url)
 const log = await natsLog({ connection, run })
-const leadership = await natsLeadership({ connection, run, holder, ttlMs: 600 })
+const leadership = await natsLeadership({ connection, run, holder, ttlMs: 1200 })
 console.log('standing')
 const lease = await leadership.acquire()
 let next = await log.length()
@@ -63,6 +63,10 @@ class HostProcess {
       this.lines.push(...lines)
       this.onLine()
     })
+  }
+
+  [Symbol.dispose](): void {
+    this.child.kill('SIGKILL')
   }
 
   async said(lines: number): Promise<void> {
@@ -228,16 +232,16 @@ describe.skipIf(!natsInstalled)('taking over', () => {
     async () => {
       const run = 'processes'
       const log = await natsLog({ connection: await connect(), run })
-      const first = new HostProcess(server.url, run, 'a')
+      using first = new HostProcess(server.url, run, 'a')
       await first.said(20)
-      const second = new HostProcess(server.url, run, 'b')
+      using second = new HostProcess(server.url, run, 'b')
       await second.said(1)
       first.child.kill('SIGSTOP')
       await second.said(20)
       first.child.kill('SIGCONT')
       await first.ended
       expect(first.lines.at(-1)).toBe('log/conflict')
-      const third = new HostProcess(server.url, run, 'c')
+      using third = new HostProcess(server.url, run, 'c')
       await third.said(1)
       second.child.kill('SIGKILL')
       await Promise.all([second.ended, third.said(20)])
@@ -255,5 +259,6 @@ describe.skipIf(!natsInstalled)('taking over', () => {
       }
       expect(view.map((event) => event[0]).join('')).toMatch(/^a+b+c+$/)
     },
+    120_000,
   )
 })
