@@ -82,6 +82,8 @@ export interface LeaseView {
   readonly round: number
   readonly steps: number
   readonly ranges: readonly BatchRange[]
+  /** Run time; with the round it tells this lease from every other one. */
+  readonly grantedAtMs: number
 }
 
 export interface OpenRoundView extends Pick<OpenRound, 'round' | 'assigned' | 'inTime' | 'outstanding'> {
@@ -107,8 +109,10 @@ export interface RunView {
     /** Round that counted its last accepted contribution; 0 when there is none. */
     readonly lastRound: number
     readonly lastVerdict: Verdict | null
+    /** The first round in which an expelled peer may be in again; 0 for one that was never expelled. */
+    readonly expelledUntil: number
     readonly stepsPerSecond: number | null
-    /** Its part of all accepted tokens of the members that the host remembers, from 0 to 1. */
+    /** Its part of all tokens accepted so far, from 0 to 1. */
     readonly share: number
   }
   /** Rounds that it has not merged yet, oldest first. */
@@ -119,8 +123,8 @@ export interface RunView {
     readonly addresses: readonly string[]
     readonly holdsCheckpoint: boolean
   }[]
-  /** The round from which the learning rate rises again; null when it never fell. */
-  readonly rewarmRound: number | null
+  /** The round from which the learning rate rises again, and over how many inner steps; null when it never fell. */
+  readonly rewarm: { readonly round: number; readonly steps: number } | null
 }
 
 /** What became of a reported update. */
@@ -173,11 +177,11 @@ export interface PublicStatus {
   readonly medianNorm: number | null
   readonly counts: { readonly present: number; readonly ready: number; readonly joining: number }
   readonly open: OpenRoundView | null
-  /** Batches leased at least once, and of those the ones that came back and wait for another peer. */
-  readonly batches: { readonly next: number; readonly pooled: number }
-  /** Of all members that the host remembers. */
-  readonly tokens: number
-  /** How many it remembers; `members` are those of them with the most tokens, present ones first. */
+  /** Batches leased at least once; of those the ones that came back and wait for another peer, and the ones given up. */
+  readonly batches: { readonly next: number; readonly pooled: number; readonly skipped: number }
+  /** Accepted so far, also of members that are forgotten by now. */
+  readonly totals: { readonly contributions: number; readonly tokens: number; readonly bytes: number }
+  /** How many members the host remembers; `members` are those present first, and of them those with the most tokens. */
   readonly known: number
   readonly members: readonly PublicMember[]
 }
@@ -314,6 +318,7 @@ const viewSchema: z.ZodType<RunView> = z.strictObject({
           .array(z.strictObject({ start: count, end: tokens }))
           .min(1)
           .max(protocolLimits.maxRanges),
+        grantedAtMs: z.number().min(0),
       })
       .nullable(),
     contributions: count,
@@ -326,6 +331,7 @@ const viewSchema: z.ZodType<RunView> = z.strictObject({
         reason,
       })
       .nullable(),
+    expelledUntil: round,
     stepsPerSecond: speed,
     share: z.number().min(0).max(1),
   }),
@@ -346,7 +352,7 @@ const viewSchema: z.ZodType<RunView> = z.strictObject({
   peers: z
     .array(z.strictObject({ peer: peerSchema, addresses: addressesSchema, holdsCheckpoint: z.boolean() }))
     .max(protocolLimits.maxPeersTold),
-  rewarmRound: positiveRound.nullable(),
+  rewarm: z.strictObject({ round: positiveRound, steps: count }).nullable(),
 })
 
 const statusSchema: z.ZodType<PublicStatus> = z.strictObject({
@@ -367,8 +373,8 @@ const statusSchema: z.ZodType<PublicStatus> = z.strictObject({
   medianNorm: z.number().min(0).nullable(),
   counts: z.strictObject({ present: count, ready: count, joining: count }),
   open: openSchema,
-  batches: z.strictObject({ next: count, pooled: count }),
-  tokens: count,
+  batches: z.strictObject({ next: count, pooled: count, skipped: count }),
+  totals: z.strictObject({ contributions: count, tokens: count, bytes: count }),
   known: count,
   members: z
     .array(
