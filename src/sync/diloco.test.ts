@@ -11,6 +11,7 @@ import {
   syncSettingsSchema,
   type TensorLayout,
 } from './index.ts'
+import { runSyncMethodSuite } from './methods-suite.ts'
 
 const layoutOfSizes = (...sizes: number[]): TensorLayout => {
   let totalSize = 0
@@ -212,6 +213,15 @@ describe('the outer step', () => {
   })
 })
 
+runSyncMethodSuite({
+  name: 'DiLoCo, float32',
+  make: () => diloco({ ...plain, outerLearningRate: 0.7, outerMomentum: 0.9 }),
+})
+runSyncMethodSuite({
+  name: 'DiLoCo, int8',
+  make: () => diloco({ ...plain, outerLearningRate: 0.7, outerMomentum: 0.6, encoding: 'int8' }),
+})
+
 describe('encodings', () => {
   const layout = layoutOfSizes(5000, 300, 1)
   const delta = normals(layout.totalSize, 0.003, 'encodings')
@@ -316,7 +326,7 @@ describe('bytes from strangers', () => {
           return
         }
         const merged = method.merge(zero, [{ peer: 'any', update: update as never, weight: 1 }], context)
-        expect(method.parameters(merged).every((value) => Math.abs(value) <= 1e6)).toBe(true)
+        expect(method.parameters(merged).every((value) => Math.abs(value) <= 1.01e6)).toBe(true)
       }),
       { numRuns: 300 },
     )
