@@ -10,4 +10,16 @@ export {
   type TensorEntry,
   type TensorLayout,
 } from './method.ts'
-export { createSyncMethod, type SyncSettings, syncSettingsSchema } from './settings.ts'
+export {
+  createSyncMethod,
+  type DilocoSettings,
+  type StreamingDilocoSettings,
+  type SyncSettings,
+  syncSettingsSchema,
+} from './settings.ts'
+export {
+  type StreamingDilocoOptions,
+  type StreamingDilocoState,
+  type StreamingDilocoUpdate,
+  streamingDiloco,
+} from './streaming-diloco.ts'

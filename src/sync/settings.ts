@@ -1,37 +1,64 @@
 /**
  * Which method a run uses, as it stands in a run file and in a manifest, and the method made from it. A new method
- * adds its schema to the union and its line to the switch.
+ * adds its schema to the union and its line to the switch. docs/methods.md says what each setting does and whence the
+ * defaults come.
  */
 import { z } from 'zod'
-import { diloco } from './diloco.ts'
-import type { EncodingName } from './encodings.ts'
+import { type DilocoOptions, diloco } from './diloco.ts'
+import { encodingNames } from './encodings.ts'
 import type { SyncMethod } from './method.ts'
+import { type StreamingDilocoOptions, streamingDiloco } from './streaming-diloco.ts'
 
-interface DilocoSettings {
+export interface DilocoSettings extends DilocoOptions {
   readonly method: 'diloco'
-  /** H, inner steps between two merges. */
-  readonly innerSteps: number
-  /** η of the outer Nesterov step. */
-  readonly outerLearningRate: number
-  /** μ of the outer Nesterov step; 0 leaves plain averaging with the outer rate. */
-  readonly outerMomentum: number
-  /** How updates travel: 4 bytes per parameter, or about one. */
-  readonly encoding: EncodingName
 }
 
-export type SyncSettings = DilocoSettings
+export interface StreamingDilocoSettings extends StreamingDilocoOptions {
+  readonly method: 'streaming-diloco'
+}
+
+export type SyncSettings = DilocoSettings | StreamingDilocoSettings
+
+const innerSteps = z.int().min(1).max(100_000)
+const encoding = z.enum(encodingNames)
+const outerStep = {
+  outerLearningRate: z.number().positive().max(10),
+  outerMomentum: z.number().min(0).lt(1),
+}
 
 /** Defaults are those of the DiLoCo paper, except for H = 500 and float32, which suit larger models. */
 const dilocoSettingsSchema = z.strictObject({
   method: z.literal('diloco'),
-  innerSteps: z.int().min(1).max(100_000).default(30),
-  outerLearningRate: z.number().positive().max(10).default(0.7),
-  outerMomentum: z.number().min(0).lt(1).default(0.9),
-  encoding: z.enum(['float32', 'int8']).default('int8'),
+  innerSteps: innerSteps.default(30),
+  outerLearningRate: outerStep.outerLearningRate.default(0.7),
+  outerMomentum: outerStep.outerMomentum.default(0.9),
+  encoding: encoding.default('int8'),
 })
+
+/** Defaults are those of the paper's main runs; it has fragments of three layers, whatever their number. */
+const streamingDilocoSettingsSchema = z
+  .strictObject({
+    method: z.literal('streaming-diloco'),
+    innerSteps: innerSteps.default(30),
+    fragments: z.int().min(1).max(255).default(2),
+    overlapSteps: z.int().min(0).max(1000).default(1),
+    mixing: z.number().min(0).lt(1).default(0.5),
+    outerLearningRate: outerStep.outerLearningRate.default(0.4),
+    outerMomentum: outerStep.outerMomentum.default(0.9),
+    encoding: encoding.default('fp4-e3m0'),
+  })
+  .refine(({ innerSteps, fragments }) => innerSteps % fragments === 0, {
+    path: ['innerSteps'],
+    message: 'must be a multiple of fragments',
+  })
+  .refine(({ innerSteps, fragments, overlapSteps }) => overlapSteps < innerSteps / fragments, {
+    path: ['overlapSteps'],
+    message: 'must be less than innerSteps / fragments',
+  })
 
 export const syncSettingsSchema: z.ZodType<SyncSettings> = z.discriminatedUnion('method', [
   dilocoSettingsSchema,
+  streamingDilocoSettingsSchema,
 ])
 
 export function createSyncMethod(settings: SyncSettings): SyncMethod {
@@ -39,6 +66,8 @@ export function createSyncMethod(settings: SyncSettings): SyncMethod {
   switch (method) {
     case 'diloco':
       return diloco(settings)
+    case 'streaming-diloco':
+      return streamingDiloco(settings)
     default:
       throw new TypeError(`no method ${String(method satisfies never)}`)
   }
