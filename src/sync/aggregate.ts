@@ -18,6 +18,18 @@ export interface DecodedTensor {
   squaredNorm(): number
 }
 
+/** One tensor of an update that has values in some places only. */
+export interface DecodedSparseTensor extends DecodedTensor {
+  /** target[i] += weight wherever there is a value. */
+  addPresence(target: Float64Array, weight: number): void
+}
+
+/**
+ * Over whom a sparse update's values are averaged: over all contributions, a value that was not sent counting as zero;
+ * or, place by place, over those that sent one, as DeMo and templar do.
+ */
+export type SparseAverage = 'all-peers' | 'senders'
+
 /** Each contribution's part of the whole weight. */
 export function sharesOf(contributions: readonly Contribution<unknown>[]): readonly number[] {
   let total = 0
@@ -46,6 +58,21 @@ export function addShares(
 ): void {
   const factors = clippingFactors(tensors, context)
   for (const [i, tensor] of tensors.entries()) tensor.addScaled(sum, shares[i]! * factors[i]!)
+}
+
+/** The same where the mean may be over the senders of each place. */
+export function addSparseShares(
+  sum: Float64Array,
+  tensors: readonly DecodedSparseTensor[],
+  shares: readonly number[],
+  average: SparseAverage,
+  context: Pick<MergeContext, 'clipToMedianNorm'>,
+): void {
+  addShares(sum, tensors, shares, context)
+  if (average === 'all-peers') return
+  const presence = new Float64Array(sum.length)
+  for (const [i, tensor] of tensors.entries()) tensor.addPresence(presence, shares[i]!)
+  for (let i = 0; i < sum.length; i++) if (presence[i]! > 0) sum[i] = sum[i]! / presence[i]!
 }
 
 /** √Σ of the squares of all values. */

@@ -13,10 +13,18 @@ export {
 export {
   createSyncMethod,
   type DilocoSettings,
+  type SparseLocoSettings,
   type StreamingDilocoSettings,
   type SyncSettings,
   syncSettingsSchema,
 } from './settings.ts'
+export {
+  type SparseLocoLocal,
+  type SparseLocoOptions,
+  type SparseLocoState,
+  type SparseLocoUpdate,
+  sparseLoco,
+} from './sparse-loco.ts'
 export {
   type StreamingDilocoOptions,
   type StreamingDilocoState,

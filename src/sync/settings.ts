@@ -7,6 +7,7 @@ import { z } from 'zod'
 import { type DilocoOptions, diloco } from './diloco.ts'
 import { encodingNames } from './encodings.ts'
 import type { SyncMethod } from './method.ts'
+import { type SparseLocoOptions, sparseLoco } from './sparse-loco.ts'
 import { type StreamingDilocoOptions, streamingDiloco } from './streaming-diloco.ts'
 
 export interface DilocoSettings extends DilocoOptions {
@@ -17,7 +18,11 @@ export interface StreamingDilocoSettings extends StreamingDilocoOptions {
   readonly method: 'streaming-diloco'
 }
 
-export type SyncSettings = DilocoSettings | StreamingDilocoSettings
+export interface SparseLocoSettings extends SparseLocoOptions {
+  readonly method: 'sparse-loco'
+}
+
+export type SyncSettings = DilocoSettings | StreamingDilocoSettings | SparseLocoSettings
 
 const innerSteps = z.int().min(1).max(100_000)
 const encoding = z.enum(encodingNames)
@@ -56,9 +61,23 @@ const streamingDilocoSettingsSchema = z
     message: 'must be less than innerSteps / fragments',
   })
 
+const average = z.enum(['all-peers', 'senders'])
+
+/** Defaults are those of the paper. */
+const sparseLocoSettingsSchema = z.strictObject({
+  method: z.literal('sparse-loco'),
+  innerSteps: innerSteps.default(30),
+  kept: z.int().min(1).max(4096).default(64),
+  errorDecay: z.number().min(0).max(1).default(0.95),
+  outerLearningRate: outerStep.outerLearningRate.default(1),
+  values: z.enum(['float32', 'int8', 'int2']).default('int2'),
+  average: average.default('all-peers'),
+})
+
 export const syncSettingsSchema: z.ZodType<SyncSettings> = z.discriminatedUnion('method', [
   dilocoSettingsSchema,
   streamingDilocoSettingsSchema,
+  sparseLocoSettingsSchema,
 ])
 
 export function createSyncMethod(settings: SyncSettings): SyncMethod {
@@ -68,6 +87,8 @@ export function createSyncMethod(settings: SyncSettings): SyncMethod {
       return diloco(settings)
     case 'streaming-diloco':
       return streamingDiloco(settings)
+    case 'sparse-loco':
+      return sparseLoco(settings)
     default:
       throw new TypeError(`no method ${String(method satisfies never)}`)
   }

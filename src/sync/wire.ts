@@ -13,7 +13,11 @@ import { GroundswellError } from '../core/index.ts'
 export const frameBytes = 12
 
 /** Byte 6 of the frame: what one method wrote is never read as another's. */
-export const methodNumbers = { diloco: 0, 'streaming-diloco': 1 } as const
+export const methodNumbers = {
+  diloco: 0,
+  'streaming-diloco': 1,
+  'sparse-loco': 2,
+} as const
 
 export type MethodName = keyof typeof methodNumbers
 
