@@ -1,4 +1,10 @@
 /** What peers exchange and how it is merged. */
+export {
+  type DataParallelOptions,
+  type DataParallelState,
+  type DataParallelUpdate,
+  dataParallel,
+} from './data-parallel.ts'
 export { type DilocoOptions, type DilocoState, type DilocoUpdate, diloco } from './diloco.ts'
 export type { EncodingName } from './encodings.ts'
 export {
@@ -12,6 +18,7 @@ export {
 } from './method.ts'
 export {
   createSyncMethod,
+  type DataParallelSettings,
   type DilocoSettings,
   type SparseLocoSettings,
   type StreamingDilocoSettings,

@@ -4,6 +4,8 @@
  * defaults come.
  */
 import { z } from 'zod'
+import { optimiserSchema } from '../train/index.ts'
+import { type DataParallelOptions, dataParallel } from './data-parallel.ts'
 import { type DilocoOptions, diloco } from './diloco.ts'
 import { encodingNames } from './encodings.ts'
 import type { SyncMethod } from './method.ts'
@@ -22,7 +24,16 @@ export interface SparseLocoSettings extends SparseLocoOptions {
   readonly method: 'sparse-loco'
 }
 
-export type SyncSettings = DilocoSettings | StreamingDilocoSettings | SparseLocoSettings
+export interface DataParallelSettings extends DataParallelOptions {
+  readonly method: 'data-parallel'
+  readonly innerSteps: 1
+}
+
+export type SyncSettings =
+  | DataParallelSettings
+  | DilocoSettings
+  | SparseLocoSettings
+  | StreamingDilocoSettings
 
 const innerSteps = z.int().min(1).max(100_000)
 const encoding = z.enum(encodingNames)
@@ -74,9 +85,17 @@ const sparseLocoSettingsSchema = z.strictObject({
   average: average.default('all-peers'),
 })
 
+const dataParallelSettingsSchema = z.strictObject({
+  method: z.literal('data-parallel'),
+  innerSteps: z.literal(1).default(1),
+  encoding: encoding.default('float32'),
+  optimiser: optimiserSchema.prefault({}),
+})
+
 export const syncSettingsSchema: z.ZodType<SyncSettings> = z.discriminatedUnion('method', [
   dilocoSettingsSchema,
   streamingDilocoSettingsSchema,
+  dataParallelSettingsSchema,
   sparseLocoSettingsSchema,
 ])
 
@@ -87,6 +106,8 @@ export function createSyncMethod(settings: SyncSettings): SyncMethod {
       return diloco(settings)
     case 'streaming-diloco':
       return streamingDiloco(settings)
+    case 'data-parallel':
+      return dataParallel(settings)
     case 'sparse-loco':
       return sparseLoco(settings)
     default:

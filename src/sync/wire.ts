@@ -17,6 +17,7 @@ export const methodNumbers = {
   diloco: 0,
   'streaming-diloco': 1,
   'sparse-loco': 2,
+  'data-parallel': 3,
 } as const
 
 export type MethodName = keyof typeof methodNumbers
