@@ -5,6 +5,14 @@ export {
   type DataParallelUpdate,
   dataParallel,
 } from './data-parallel.ts'
+export {
+  type DemoLocal,
+  type DemoOptions,
+  type DemoState,
+  type DemoUpdate,
+  demo,
+  distro,
+} from './demo.ts'
 export { type DilocoOptions, type DilocoState, type DilocoUpdate, diloco } from './diloco.ts'
 export type { EncodingName } from './encodings.ts'
 export {
@@ -19,7 +27,9 @@ export {
 export {
   createSyncMethod,
   type DataParallelSettings,
+  type DemoSettings,
   type DilocoSettings,
+  type DistroSettings,
   type SparseLocoSettings,
   type StreamingDilocoSettings,
   type SyncSettings,

@@ -6,6 +6,7 @@
 import { z } from 'zod'
 import { optimiserSchema } from '../train/index.ts'
 import { type DataParallelOptions, dataParallel } from './data-parallel.ts'
+import { type DemoOptions, demo, distro } from './demo.ts'
 import { type DilocoOptions, diloco } from './diloco.ts'
 import { encodingNames } from './encodings.ts'
 import type { SyncMethod } from './method.ts'
@@ -29,9 +30,21 @@ export interface DataParallelSettings extends DataParallelOptions {
   readonly innerSteps: 1
 }
 
+export interface DemoSettings extends DemoOptions {
+  readonly method: 'demo'
+  readonly innerSteps: 1
+}
+
+export interface DistroSettings extends Omit<DemoOptions, 'values'> {
+  readonly method: 'distro'
+  readonly innerSteps: 1
+}
+
 export type SyncSettings =
   | DataParallelSettings
+  | DemoSettings
   | DilocoSettings
+  | DistroSettings
   | SparseLocoSettings
   | StreamingDilocoSettings
 
@@ -92,10 +105,37 @@ const dataParallelSettingsSchema = z.strictObject({
   optimiser: optimiserSchema.prefault({}),
 })
 
+const decoupledMomentum = {
+  innerSteps: z.literal(1).default(1),
+  momentumDecay: z.number().min(0).lt(1).default(0.999),
+  average: average.default('senders'),
+}
+const keptCoefficients = z.int().min(1).max(4096)
+const weightDecay = z.number().min(0).max(10)
+
+/** Defaults are those of the paper. */
+const demoSettingsSchema = z.strictObject({
+  method: z.literal('demo'),
+  ...decoupledMomentum,
+  kept: keptCoefficients.default(32),
+  values: z.enum(['float16', 'int8', 'sign']).default('float16'),
+  weightDecay: weightDecay.default(0),
+})
+
+/** Defaults are those that Psyche runs. */
+const distroSettingsSchema = z.strictObject({
+  method: z.literal('distro'),
+  ...decoupledMomentum,
+  kept: keptCoefficients.default(8),
+  weightDecay: weightDecay.default(0.1),
+})
+
 export const syncSettingsSchema: z.ZodType<SyncSettings> = z.discriminatedUnion('method', [
   dilocoSettingsSchema,
   streamingDilocoSettingsSchema,
   dataParallelSettingsSchema,
+  demoSettingsSchema,
+  distroSettingsSchema,
   sparseLocoSettingsSchema,
 ])
 
@@ -108,6 +148,10 @@ export function createSyncMethod(settings: SyncSettings): SyncMethod {
       return streamingDiloco(settings)
     case 'data-parallel':
       return dataParallel(settings)
+    case 'demo':
+      return demo(settings)
+    case 'distro':
+      return distro(settings)
     case 'sparse-loco':
       return sparseLoco(settings)
     default:

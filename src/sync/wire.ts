@@ -18,6 +18,8 @@ export const methodNumbers = {
   'streaming-diloco': 1,
   'sparse-loco': 2,
   'data-parallel': 3,
+  demo: 4,
+  distro: 5,
 } as const
 
 export type MethodName = keyof typeof methodNumbers
