@@ -25,11 +25,19 @@ export {
   type TensorLayout,
 } from './method.ts'
 export {
+  gossipGroups,
+  type NolocoOptions,
+  type NolocoState,
+  type NolocoUpdate,
+  noloco,
+} from './noloco.ts'
+export {
   createSyncMethod,
   type DataParallelSettings,
   type DemoSettings,
   type DilocoSettings,
   type DistroSettings,
+  type NolocoSettings,
   type SparseLocoSettings,
   type StreamingDilocoSettings,
   type SyncSettings,

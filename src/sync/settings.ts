@@ -10,6 +10,7 @@ import { type DemoOptions, demo, distro } from './demo.ts'
 import { type DilocoOptions, diloco } from './diloco.ts'
 import { encodingNames } from './encodings.ts'
 import type { SyncMethod } from './method.ts'
+import { type NolocoOptions, noloco } from './noloco.ts'
 import { type SparseLocoOptions, sparseLoco } from './sparse-loco.ts'
 import { type StreamingDilocoOptions, streamingDiloco } from './streaming-diloco.ts'
 
@@ -40,11 +41,16 @@ export interface DistroSettings extends Omit<DemoOptions, 'values'> {
   readonly innerSteps: 1
 }
 
+export interface NolocoSettings extends NolocoOptions {
+  readonly method: 'noloco'
+}
+
 export type SyncSettings =
   | DataParallelSettings
   | DemoSettings
   | DilocoSettings
   | DistroSettings
+  | NolocoSettings
   | SparseLocoSettings
   | StreamingDilocoSettings
 
@@ -130,12 +136,23 @@ const distroSettingsSchema = z.strictObject({
   weightDecay: weightDecay.default(0.1),
 })
 
+/** Defaults are those of the published code, which sends float32. */
+const nolocoSettingsSchema = z.strictObject({
+  method: z.literal('noloco'),
+  innerSteps: innerSteps.default(50),
+  outerLearningRate: outerStep.outerLearningRate.default(0.7),
+  outerMomentum: outerStep.outerMomentum.default(0.5),
+  encoding: encoding.default('int8'),
+  parametersEncoding: encoding.default('float16'),
+})
+
 export const syncSettingsSchema: z.ZodType<SyncSettings> = z.discriminatedUnion('method', [
   dilocoSettingsSchema,
   streamingDilocoSettingsSchema,
   dataParallelSettingsSchema,
   demoSettingsSchema,
   distroSettingsSchema,
+  nolocoSettingsSchema,
   sparseLocoSettingsSchema,
 ])
 
@@ -152,6 +169,8 @@ export function createSyncMethod(settings: SyncSettings): SyncMethod {
       return demo(settings)
     case 'distro':
       return distro(settings)
+    case 'noloco':
+      return noloco(settings)
     case 'sparse-loco':
       return sparseLoco(settings)
     default:

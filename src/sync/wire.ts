@@ -20,6 +20,7 @@ export const methodNumbers = {
   'data-parallel': 3,
   demo: 4,
   distro: 5,
+  noloco: 6,
 } as const
 
 export type MethodName = keyof typeof methodNumbers
