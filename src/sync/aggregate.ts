@@ -60,7 +60,42 @@ export function addShares(
   for (const [i, tensor] of tensors.entries()) tensor.addScaled(sum, shares[i]! * factors[i]!)
 }
 
-/** The same where the mean may be over the senders of each place. */
+/** A mean direction shorter than this is what rounding left of directions that cancel. */
+const leastDirection = 1e-6
+
+/**
+ * Radial-directional averaging, of Decoupled DiLoCo (https://arxiv.org/abs/2604.21428): as long as the mean of the
+ * norms, along the mean of the directions. The plain mean of M updates of one length that are all but orthogonal is √M
+ * times shorter; this is not, so that the outer rate need not follow M. Where directions cancel it is the plain mean.
+ * Clipping bounds the norms that are averaged.
+ */
+export function addRadialDirectional(
+  sum: Float64Array,
+  tensors: readonly DecodedTensor[],
+  shares: readonly number[],
+  context: Pick<MergeContext, 'clipToMedianNorm'>,
+): void {
+  const norms = tensors.map((tensor) => Math.sqrt(tensor.squaredNorm()))
+  const factors = clippingFactors(tensors, context)
+  const direction = new Float64Array(sum.length)
+  let radius = 0
+  for (const [i, tensor] of tensors.entries()) {
+    const norm = norms[i]!
+    if (norm === 0) continue
+    radius += shares[i]! * factors[i]! * norm
+    tensor.addScaled(direction, shares[i]! / norm)
+  }
+  let squares = 0
+  for (let i = 0; i < direction.length; i++) squares += direction[i]! * direction[i]!
+  if (squares < leastDirection ** 2) {
+    addShares(sum, tensors, shares, context)
+    return
+  }
+  const scale = radius / Math.sqrt(squares)
+  for (let i = 0; i < sum.length; i++) sum[i] = sum[i]! + scale * direction[i]!
+}
+
+/** Like `addShares`, where the mean may be over the senders of each place. */
 export function addSparseShares(
   sum: Float64Array,
   tensors: readonly DecodedSparseTensor[],

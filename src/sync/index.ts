@@ -5,6 +5,7 @@ export {
   type DataParallelUpdate,
   dataParallel,
 } from './data-parallel.ts'
+export { decoupled, decoupledWeight } from './decoupled.ts'
 export {
   type DemoLocal,
   type DemoOptions,
@@ -13,7 +14,13 @@ export {
   demo,
   distro,
 } from './demo.ts'
-export { type DilocoOptions, type DilocoState, type DilocoUpdate, diloco } from './diloco.ts'
+export {
+  type DilocoLocal,
+  type DilocoOptions,
+  type DilocoState,
+  type DilocoUpdate,
+  diloco,
+} from './diloco.ts'
 export type { EncodingName } from './encodings.ts'
 export {
   type Contribution,
@@ -34,6 +41,7 @@ export {
 export {
   createSyncMethod,
   type DataParallelSettings,
+  type DecoupledSettings,
   type DemoSettings,
   type DilocoSettings,
   type DistroSettings,

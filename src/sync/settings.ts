@@ -6,6 +6,7 @@
 import { z } from 'zod'
 import { optimiserSchema } from '../train/index.ts'
 import { type DataParallelOptions, dataParallel } from './data-parallel.ts'
+import { decoupled } from './decoupled.ts'
 import { type DemoOptions, demo, distro } from './demo.ts'
 import { type DilocoOptions, diloco } from './diloco.ts'
 import { encodingNames } from './encodings.ts'
@@ -31,6 +32,10 @@ export interface DataParallelSettings extends DataParallelOptions {
   readonly innerSteps: 1
 }
 
+export interface DecoupledSettings extends DilocoOptions {
+  readonly method: 'decoupled'
+}
+
 export interface DemoSettings extends DemoOptions {
   readonly method: 'demo'
   readonly innerSteps: 1
@@ -47,6 +52,7 @@ export interface NolocoSettings extends NolocoOptions {
 
 export type SyncSettings =
   | DataParallelSettings
+  | DecoupledSettings
   | DemoSettings
   | DilocoSettings
   | DistroSettings
@@ -61,6 +67,8 @@ const outerStep = {
   outerMomentum: z.number().min(0).lt(1),
 }
 
+const errorFeedback = z.number().min(0).max(1).nullable().default(null)
+
 /** Defaults are those of the DiLoCo paper, except for H = 500 and float32, which suit larger models. */
 const dilocoSettingsSchema = z.strictObject({
   method: z.literal('diloco'),
@@ -68,6 +76,17 @@ const dilocoSettingsSchema = z.strictObject({
   outerLearningRate: outerStep.outerLearningRate.default(0.7),
   outerMomentum: outerStep.outerMomentum.default(0.9),
   encoding: encoding.default('int8'),
+  errorFeedback,
+})
+
+/** H is that of the paper, the outer step DiLoCo's. */
+const decoupledSettingsSchema = z.strictObject({
+  method: z.literal('decoupled'),
+  innerSteps: innerSteps.default(24),
+  outerLearningRate: outerStep.outerLearningRate.default(0.7),
+  outerMomentum: outerStep.outerMomentum.default(0.9),
+  encoding: encoding.default('int8'),
+  errorFeedback,
 })
 
 /** Defaults are those of the paper's main runs; it has fragments of three layers, whatever their number. */
@@ -150,6 +169,7 @@ export const syncSettingsSchema: z.ZodType<SyncSettings> = z.discriminatedUnion(
   dilocoSettingsSchema,
   streamingDilocoSettingsSchema,
   dataParallelSettingsSchema,
+  decoupledSettingsSchema,
   demoSettingsSchema,
   distroSettingsSchema,
   nolocoSettingsSchema,
@@ -165,6 +185,8 @@ export function createSyncMethod(settings: SyncSettings): SyncMethod {
       return streamingDiloco(settings)
     case 'data-parallel':
       return dataParallel(settings)
+    case 'decoupled':
+      return decoupled(settings)
     case 'demo':
       return demo(settings)
     case 'distro':

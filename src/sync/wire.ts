@@ -21,6 +21,7 @@ export const methodNumbers = {
   demo: 4,
   distro: 5,
   noloco: 6,
+  decoupled: 7,
 } as const
 
 export type MethodName = keyof typeof methodNumbers
