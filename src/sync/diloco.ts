@@ -29,8 +29,8 @@ import { allWithin, frameBytes, largestMagnitude } from './wire.ts'
 export interface DilocoOptions extends OuterStepOptions {
   readonly innerSteps: number
   readonly encoding: EncodingName
-  /** β: how much of what the encoding lost is remembered; null to forget it. */
-  readonly errorFeedback?: number | null | undefined
+  /** β: how much of what the encoding lost is remembered; absent to forget it. */
+  readonly errorFeedback?: number | undefined
 }
 
 export interface DilocoState extends OuterState {
@@ -63,7 +63,7 @@ export function averagedPseudoGradients(
   const format = { method, version, encoding } as const
   const stateFormat: StateFormat = { magic: 'GSST', method, version, counters: 0, arrays: 2 }
   const localFormat: StateFormat = { magic: 'GSLO', method, version, counters: 0, arrays: 1 }
-  const remembers = errorFeedback !== null && errorFeedback !== undefined
+  const remembers = errorFeedback !== undefined
 
   return {
     id: `${method}/${version}`,

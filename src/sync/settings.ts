@@ -67,7 +67,7 @@ const outerStep = {
   outerMomentum: z.number().min(0).lt(1),
 }
 
-const errorFeedback = z.number().min(0).max(1).nullable().default(null)
+const errorFeedback = z.number().min(0).max(1).optional()
 
 /** Defaults are those of the DiLoCo paper, except for H = 500 and float32, which suit larger models. */
 const dilocoSettingsSchema = z.strictObject({
