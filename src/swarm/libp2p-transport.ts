@@ -22,6 +22,7 @@ import { HandlerTable, type OnHandlerError } from './handlers.ts'
 import type { Identity } from './identity.ts'
 import { PeerLedger } from './ledger.ts'
 import { askOn, type Exchanging, serveOn } from './libp2p-exchange.ts'
+import { Pacer, type RateCaps } from './pacing.ts'
 import type { PeerId } from './peer-id.ts'
 import {
   type DialOptions,
@@ -42,6 +43,8 @@ export interface Libp2pTransportInit {
   /** Addresses to tell others instead of those listened on, as behind a port forward. */
   readonly announce?: readonly string[]
   readonly limits?: Partial<ConnectionLimits>
+  /** What this node may send and receive; control messages count and do not wait. */
+  readonly caps?: RateCaps
   readonly clock?: Clock
   readonly onHandlerError?: OnHandlerError
 }
@@ -159,15 +162,17 @@ class Libp2pTransport implements Transport {
   private readonly node: Libp2p
   private readonly clock: Clock
   private readonly handlers: HandlerTable
+  private readonly pacer: Pacer
   private readonly onHandlerError: OnHandlerError | undefined
   private readonly known = new Map<PeerId, Set<string>>()
   private readonly stopping = new AbortController()
   private stopped: Promise<void> | undefined
 
-  constructor(node: Libp2p, { identity, clock, onHandlerError }: Libp2pTransportInit) {
+  constructor(node: Libp2p, { identity, caps, clock, onHandlerError }: Libp2pTransportInit) {
     this.node = node
     this.self = identity.peerId
     this.clock = clock ?? systemClock()
+    this.pacer = new Pacer(caps ?? {}, this.clock)
     this.onHandlerError = onHandlerError
     this.handlers = new HandlerTable(this.ledger, onHandlerError)
   }
@@ -205,8 +210,7 @@ class Libp2pTransport implements Transport {
         protocol,
         (stream, connection) =>
           serveOn(stream, {
-            ...this.exchanging(),
-            protocol,
+            ...this.exchanging(protocol),
             handlers: this.handlers,
             from: connection.remotePeer.toString() as PeerId,
             stopping: this.stopping.signal,
@@ -233,12 +237,21 @@ class Libp2pTransport implements Transport {
     this.assertRunning()
     const { maxReplyBytes, timeoutMs = transportLimits.requestTimeoutMs, signal } = options
     const wholeMs = timeoutMs + (maxReplyBytes / transportLimits.slowestBytesPerSecond) * 1000
+    // Waiting for one's own cap is no silence of the peer, so it comes before the deadline.
+    const alive =
+      signal === undefined ? this.stopping.signal : AbortSignal.any([this.stopping.signal, signal])
+    const reservation = await this.pacer.reserve(protocol, maxReplyBytes, alive)
+    let receivedBytes = 0
+    const onReceived = (count: number): void => {
+      receivedBytes += count
+    }
     try {
       return await this.within(
         { timeoutMs, wholeMs, signal, what: `A request to ${peer} (${protocol})` },
         async (until, progress) => {
           const stream = await this.open(peer, protocol, until)
-          return askOn(stream, { ...this.exchanging(), peer, bytes, maxReplyBytes, signal: until, progress })
+          const asking = { peer, bytes, maxReplyBytes, signal: until, progress, onReceived }
+          return askOn(stream, { ...this.exchanging(protocol), ...asking })
         },
       )
     } catch (thrown) {
@@ -246,6 +259,8 @@ class Libp2pTransport implements Transport {
         this.ledger.refused(peer, 'reply-timeout')
       }
       throw thrown
+    } finally {
+      reservation.settle(receivedBytes)
     }
   }
 
@@ -346,8 +361,9 @@ class Libp2pTransport implements Transport {
     return withDeadline({ ...deadline, clock: this.clock, signal }, work)
   }
 
-  private exchanging(): Exchanging {
-    return { ledger: this.ledger, within: (deadline, work) => this.within(deadline, work) }
+  private exchanging(protocol: ProtocolId): Exchanging {
+    const { ledger, pacer } = this
+    return { ledger, pacer, protocol, within: (deadline, work) => this.within(deadline, work) }
   }
 
   private assertRunning(): void {
