@@ -23,5 +23,8 @@ export {
 } from './memory-transport.ts'
 export type { RateCaps } from './pacing.ts'
 export * from './peer-id.ts'
+export { type Relay, type RelayInit, type RelayStatus, startRelay } from './relay.ts'
+export type { RelayNews } from './relay-client.ts'
+export { type RelayQuotas, type RelayRefusal, relayQuotas } from './relay-quotas.ts'
 export * from './signed.ts'
 export * from './transport.ts'

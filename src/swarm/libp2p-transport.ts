@@ -12,11 +12,11 @@ import { peerIdFromString } from '@libp2p/peer-id'
 import { tcp } from '@libp2p/tcp'
 import { webSockets } from '@libp2p/websockets'
 import { yamux } from '@libp2p/yamux'
-import { multiaddr } from '@multiformats/multiaddr'
+import { type Multiaddr, multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p } from 'libp2p'
 import { type Clock, GroundswellError, systemClock } from '../core/index.ts'
 import { cannotListen, parseAddress, peerIn } from './addresses.ts'
-import { type Deadline, withDeadline } from './deadline.ts'
+import { abortable, type Deadline, withDeadline } from './deadline.ts'
 import { broken, stopped, unreachable } from './errors.ts'
 import { HandlerTable, type OnHandlerError } from './handlers.ts'
 import type { Identity } from './identity.ts'
@@ -24,6 +24,7 @@ import { PeerLedger } from './ledger.ts'
 import { askOn, type Exchanging, serveOn } from './libp2p-exchange.ts'
 import { Pacer, type RateCaps } from './pacing.ts'
 import type { PeerId } from './peer-id.ts'
+import { RelayClient, type RelayNews } from './relay-client.ts'
 import {
   type DialOptions,
   errorFrom,
@@ -42,6 +43,12 @@ export interface Libp2pTransportInit {
   readonly listen?: readonly string[]
   /** Addresses to tell others instead of those listened on, as behind a port forward. */
   readonly announce?: readonly string[]
+  /**
+   * Addresses of relays (`startRelay`) through which this node is to be reached as well. Each is tried once before
+   * the node counts as started, and then kept, also when it comes up later or is restarted.
+   */
+  readonly relays?: readonly string[]
+  readonly onRelay?: (news: RelayNews) => void
   readonly limits?: Partial<ConnectionLimits>
   /** What this node may send and receive; control messages count and do not wait. */
   readonly caps?: RateCaps
@@ -88,7 +95,7 @@ export const streamBuffers: Readonly<
 }
 
 /** A silent connection is asked for a sign of life this often, and closed after that long without one. */
-const lifeSigns = { intervalMs: 15_000, timeoutMs: 20_000 } as const
+export const lifeSigns = { intervalMs: 15_000, timeoutMs: 20_000 } as const
 
 /** For saying goodbye on one connection. */
 const closeTimeoutMs = 500
@@ -105,6 +112,12 @@ export async function libp2pTransport(init: Libp2pTransportInit): Promise<Transp
   const listen = (init.listen ?? []).map(parseAddress)
   const announce = (init.announce ?? []).map(parseAddress)
   let transport: Libp2pTransport | undefined
+  const relays = new RelayClient({
+    relays: (init.relays ?? []).map(parseAddress),
+    self: init.identity.peerId,
+    clock: init.clock ?? systemClock(),
+    onNews: init.onRelay,
+  })
   const node = await createLibp2p({
     start: false,
     privateKey: await generateKeyPairFromSeed('Ed25519', init.identity.seed),
@@ -115,6 +128,7 @@ export async function libp2pTransport(init: Libp2pTransportInit): Promise<Transp
         maxSockets: limits.maxConnections + limits.maxPending,
         silenceMs: limits.handshakeTimeoutMs,
       }),
+      (components: Parameters<RelayClient['circuits']>[0]) => relays.circuits(components),
     ],
     connectionEncrypters: [noise()],
     streamMuxers: [
@@ -147,12 +161,13 @@ export async function libp2pTransport(init: Libp2pTransportInit): Promise<Transp
     },
     services: { identify: identify() },
   })
-  transport = new Libp2pTransport(node, init)
+  transport = new Libp2pTransport(node, relays, init)
   try {
     await node.start()
   } catch (thrown) {
     throw cannotListen(thrown, listen)
   }
+  await relays.start(transport.untilStopped)
   return transport
 }
 
@@ -160,16 +175,23 @@ class Libp2pTransport implements Transport {
   readonly self: PeerId
   readonly ledger: PeerLedger = new PeerLedger()
   private readonly node: Libp2p
+  private readonly relays: RelayClient
   private readonly clock: Clock
   private readonly handlers: HandlerTable
   private readonly pacer: Pacer
   private readonly onHandlerError: OnHandlerError | undefined
   private readonly known = new Map<PeerId, Set<string>>()
+  private readonly dialling = new Map<PeerId, Promise<Connection>>()
   private readonly stopping = new AbortController()
   private stopped: Promise<void> | undefined
 
-  constructor(node: Libp2p, { identity, caps, clock, onHandlerError }: Libp2pTransportInit) {
+  constructor(
+    node: Libp2p,
+    relays: RelayClient,
+    { identity, caps, clock, onHandlerError }: Libp2pTransportInit,
+  ) {
     this.node = node
+    this.relays = relays
     this.self = identity.peerId
     this.clock = clock ?? systemClock()
     this.pacer = new Pacer(caps ?? {}, this.clock)
@@ -178,7 +200,12 @@ class Libp2pTransport implements Transport {
   }
 
   get addresses(): readonly string[] {
-    return this.node.getMultiaddrs().map(String)
+    const direct = this.node.getMultiaddrs().map(String)
+    return [...direct.filter((each) => !isRelayed(each)), ...this.relays.addresses]
+  }
+
+  get untilStopped(): AbortSignal {
+    return this.stopping.signal
   }
 
   connectionsOf(peer: PeerId): number {
@@ -272,6 +299,7 @@ class Libp2pTransport implements Transport {
       await Promise.all(
         this.node.getConnections().map((each) => each.close(bye).catch(() => each.abort(stopped()))),
       )
+      await this.relays.stopped()
       await this.node.stop()
     })()
     return this.stopped
@@ -316,8 +344,12 @@ class Libp2pTransport implements Transport {
     }
   }
 
+  /** Those through a relay come last. */
   private openConnections(peer: PeerId): Connection[] {
-    return this.node.getConnections(peerIdFromString(peer)).filter(({ status }) => status === 'open')
+    return this.node
+      .getConnections(peerIdFromString(peer))
+      .filter(({ status }) => status === 'open')
+      .sort((a, b) => Number(isRelayed(a.remoteAddr)) - Number(isRelayed(b.remoteAddr)))
   }
 
   /** A connection other than one that failed. */
@@ -328,15 +360,25 @@ class Libp2pTransport implements Transport {
   ): Promise<Connection> {
     const other = this.openConnections(peer).find((each) => each !== failed)
     if (other !== undefined) return other
+    // Of many requests that meet the same broken connection, one dials and the others wait for it.
+    let dialled = this.dialling.get(peer)
+    if (dialled === undefined) {
+      dialled = this.dialKnown(peer, failed !== undefined).finally(() => this.dialling.delete(peer))
+      this.dialling.set(peer, dialled)
+    }
     try {
-      const known = this.known.get(peer)
-      // Without an address of ours, libp2p uses those that the peer told when it connected.
-      const target = known === undefined ? peerIdFromString(peer) : [...known].map((each) => multiaddr(each))
-      return await this.node.dial(target, { signal, force: failed !== undefined })
+      return await abortable(dialled, signal)
     } catch (thrown) {
       signal.throwIfAborted()
       throw unreachable(peer, thrown)
     }
+  }
+
+  private dialKnown(peer: PeerId, force: boolean): Promise<Connection> {
+    const known = this.known.get(peer)
+    // Without an address of ours, libp2p uses those that the peer told when it connected.
+    const target = known === undefined ? peerIdFromString(peer) : [...known].map((each) => multiaddr(each))
+    return this.node.dial(target, { signal: this.stopping.signal, force })
   }
 
   private remember(peer: PeerId, address: string): void {
@@ -369,4 +411,8 @@ class Libp2pTransport implements Transport {
   private assertRunning(): void {
     if (this.stopping.signal.aborted) throw stopped()
   }
+}
+
+function isRelayed(address: Multiaddr | string): boolean {
+  return String(address).includes('/p2p-circuit')
 }

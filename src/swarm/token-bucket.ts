@@ -9,6 +9,8 @@ export interface TokenBucketInit {
   readonly bytesPerSecond: number
   /** What may go at once after a pause; a quarter of a second's worth, and at least 64 KiB, unless stated. */
   readonly burstBytes?: number
+  /** How far `spend` may go below nothing: one burst unless stated, so that who waits is not starved by it. */
+  readonly maxDebtBytes?: number
   readonly clock: Clock
 }
 
@@ -22,6 +24,7 @@ interface Waiter {
 export class TokenBucket {
   readonly bytesPerSecond: number
   readonly burstBytes: number
+  private readonly maxDebtBytes: number
   private readonly clock: Clock
   private readonly queue: Waiter[] = []
   /** Negative after a take beyond the burst, or after bytes that could not wait. */
@@ -31,11 +34,12 @@ export class TokenBucket {
   private granting = false
 
   /** @throws RangeError for a rate that is not above 0 */
-  constructor({ bytesPerSecond, burstBytes, clock }: TokenBucketInit) {
+  constructor({ bytesPerSecond, burstBytes, maxDebtBytes, clock }: TokenBucketInit) {
     if (!(bytesPerSecond > 0))
       throw new RangeError(`A rate of ${bytesPerSecond} bytes/s lets nothing through.`)
     this.bytesPerSecond = bytesPerSecond
     this.burstBytes = burstBytes ?? Math.max(leastBurstBytes, bytesPerSecond / 4)
+    this.maxDebtBytes = maxDebtBytes ?? this.burstBytes
     this.clock = clock
     this.level = this.burstBytes
     this.filledAt = clock.now()
@@ -71,10 +75,10 @@ export class TokenBucket {
     })
   }
 
-  /** Counts bytes that move without waiting. The debt ends at one burst, so that who waits is not starved by it. */
+  /** Counts bytes that move without waiting. */
   spend(bytes: number): void {
     this.fill()
-    this.level = Math.min(this.level, Math.max(this.level - bytes, -this.burstBytes))
+    this.level = Math.min(this.level, Math.max(this.level - bytes, -this.maxDebtBytes))
   }
 
   /** Returns tokens that were taken for bytes that did not come. */
