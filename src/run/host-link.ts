@@ -14,15 +14,18 @@ import {
   signedMessages,
   type Transport,
 } from '../swarm/index.ts'
-import { eventLimits, type RoundPolicy } from './events.ts'
+import { eventLimits } from './events.ts'
+import { unreachableHost } from './host-client.ts'
+import type { RoundPolicy } from './policy.ts'
 import {
+  type CheckpointName,
   type MessageKind,
   type Messages,
-  messages,
   type Progress,
   protocolLimits,
   type RunView,
 } from './protocol.ts'
+import { messages } from './protocol-schemas.ts'
 
 export interface HostLinkInit {
   readonly link: JoinLink
@@ -34,7 +37,7 @@ export interface HostLinkInit {
   readonly session: Uint8Array
   readonly name: string
   /** What goes with the next heartbeat. */
-  readonly describe: () => { progress: Progress; applied: number }
+  readonly describe: () => { progress: Progress; held: CheckpointName | null }
   readonly onReconnecting?: (attempt: number, why: string) => void
   /** How long to look for the host at first, and how long to wait for its return later, in pauses. */
   readonly firstPatienceMs?: number
@@ -48,10 +51,10 @@ export const linkPolicy = {
   /** The first pause; each next one doubles, up to the longest. Half of each is random. */
   firstPauseMs: 100,
   longestPauseMs: 10_000,
-  /** For an answer that the host gives at once. */
+  /** For an answer that the host gives at once, until the run’s own patience is known. */
   answerTimeoutMs: 20_000,
-  /** For the answer to a `watch`, at least: the host answers within a third of its patience. */
-  leastWatchTimeoutMs: 1000,
+  /** For any answer, at least: the host answers a `watch` within a third of its patience. */
+  leastTimeoutMs: 1000,
   /** For the answer to a report: the host fetches the update first. */
   reportTimeoutMs: 600_000,
   leaveTimeoutMs: 2000,
@@ -63,8 +66,11 @@ export class HostLink {
   private readonly messages: SignedMessages
   private readonly waiters = new Set<() => void>()
   private readonly closing = new AbortController()
+  private asking = new AbortController()
   private watching: Promise<void> = Promise.resolve()
   private newest: RunView | undefined
+  private newestAtMs = 0
+  private answerTimeoutMs: number = linkPolicy.answerTimeoutMs
   private failure: unknown
 
   constructor(init: HostLinkInit) {
@@ -83,14 +89,7 @@ export class HostLink {
       firstPatienceMs,
       signal,
       () => this.dial(signal),
-      (cause) => {
-        const where = link.addresses.map((address) => address.replace(/\/p2p\/.*/, '')).join(' or ')
-        return new GroundswellError(`Nobody answers at ${where}: the host may have stopped.`, {
-          code: 'join/unreachable',
-          remedy: 'Check that the host is running, then use the newest link that it printed.',
-          cause,
-        })
-      },
+      (cause) => unreachableHost(link, cause),
     )
   }
 
@@ -99,10 +98,10 @@ export class HostLink {
    * an answer the host takes this peer for gone, so it is no use waiting longer.
    */
   async join(policy: Pick<RoundPolicy, 'vanishAfterMs'>, signal: AbortSignal): Promise<RunView> {
-    await this.request('join', this.introduction(), { signal })
+    await this.rejoin(signal)
     this.adopt(await this.request('watch', this.question(), { signal }))
-    const timeoutMs = Math.max(linkPolicy.leastWatchTimeoutMs, policy.vanishAfterMs)
-    this.watching = this.watch(timeoutMs, AbortSignal.any([signal, this.closing.signal]))
+    this.answerTimeoutMs = Math.max(linkPolicy.leastTimeoutMs, policy.vanishAfterMs)
+    this.watching = this.watch(AbortSignal.any([signal, this.closing.signal]))
     return this.view
   }
 
@@ -111,6 +110,11 @@ export class HostLink {
     if (this.failure !== undefined) throw this.failure
     if (this.newest === undefined) throw new Error('The view is there after joining only.')
     return this.newest
+  }
+
+  /** How old the newest view is, in milliseconds: what it says of time left is by so much too long. */
+  get viewAgeMs(): number {
+    return this.init.clock.steady() - this.newestAtMs
   }
 
   /** The first view from now on that satisfies. */
@@ -128,13 +132,18 @@ export class HostLink {
     return this.view
   }
 
+  /** Tells the host at once what is different here, instead of when it has news. */
+  nudge(): void {
+    this.asking.abort(nudged)
+  }
+
   /** Asks the host, again after every break of the line, until it answers or refuses. */
   async request<Kind extends MessageKind>(
     kind: Kind,
     body: Messages[Kind]['body'],
     options: { readonly signal: AbortSignal; readonly timeoutMs?: number },
   ): Promise<Messages[Kind]['reply']> {
-    const { signal, timeoutMs = linkPolicy.answerTimeoutMs } = options
+    const { signal, timeoutMs = this.answerTimeoutMs } = options
     const { patienceMs = linkPolicy.patienceMs, link } = this.init
     return this.withPatience(
       patienceMs,
@@ -149,9 +158,25 @@ export class HostLink {
     )
   }
 
-  /** Joins again after the host said that it does not know this peer. */
+  /** Joins, or joins again after the host said that it does not know this peer. Who is expelled may still look on. */
   async rejoin(signal: AbortSignal): Promise<void> {
-    await this.request('join', this.introduction(), { signal })
+    try {
+      await this.request('join', this.introduction(), { signal })
+    } catch (thrown) {
+      if (isRemote(thrown, 'member/expelled')) return
+      if (!isRemote(thrown, 'run/finished')) throw thrown
+      // Whoever had a part in the run may still fetch its last checkpoint.
+      const last = await this.request('watch', this.question(), { signal }).catch(() => undefined)
+      if (last === undefined) throw thrown
+      this.adopt(last)
+    }
+  }
+
+  /** Gives up its lease and comes back without one. */
+  async startOver(signal: AbortSignal): Promise<void> {
+    await this.request('leave', null, { signal })
+    await this.rejoin(signal)
+    this.adopt(await this.request('watch', { ...this.question(), version: -1 }, { signal }))
   }
 
   /** Says good-bye, if anybody listens, and stops asking. */
@@ -162,12 +187,15 @@ export class HostLink {
     await this.ask('leave', null, linkPolicy.leaveTimeoutMs).catch(() => undefined)
   }
 
-  private async watch(timeoutMs: number, signal: AbortSignal): Promise<void> {
+  private async watch(signal: AbortSignal): Promise<void> {
     try {
       while (!signal.aborted) {
+        this.asking = new AbortController()
+        const until = AbortSignal.any([signal, this.asking.signal])
         try {
-          this.adopt(await this.request('watch', this.question(), { signal, timeoutMs }))
+          this.adopt(await this.request('watch', this.question(), { signal: until }))
         } catch (thrown) {
+          if (thrown === nudged) continue
           if (!isRemote(thrown, 'member/unknown')) throw thrown
           await this.rejoin(signal)
         }
@@ -180,7 +208,10 @@ export class HostLink {
   }
 
   private adopt(view: RunView): void {
+    // Of two questions under way the answers may cross.
+    if (this.newest !== undefined && view.version < this.newest.version) return
     this.newest = view
+    this.newestAtMs = this.init.clock.steady()
     this.wake()
   }
 
@@ -208,7 +239,7 @@ export class HostLink {
       kind,
       body,
       reply: messages[kind].reply,
-      maxReplyBytes: protocolLimits.maxViewBytes,
+      maxReplyBytes: kind === 'watch' ? protocolLimits.maxViewBytes : protocolLimits.maxAnswerBytes,
       timeoutMs,
       ...(signal === undefined ? {} : { signal }),
     })
@@ -256,9 +287,11 @@ export class HostLink {
   }
 }
 
+const nudged = new GroundswellError('Asked anew.', { code: 'run/nudged' })
+
 const curable = new Set([
   ...['peer/unreachable', 'peer/timeout', 'peer/closed', 'peer/malformed', 'peer/unsupported'],
-  ...['peer/busy', 'peer/internal', 'host/failed', 'host/stopped', 'report/busy'],
+  ...['peer/busy', 'peer/internal', 'host/failed', 'host/stopped', 'report/busy', 'message/too-many'],
   'artifact/unavailable', // the host could not fetch what was reported: it may have lost the connection, too
 ])
 

@@ -3,7 +3,7 @@
  * without an engine.
  */
 import { randomBytes } from 'node:crypto'
-import { seededRandom, systemClock } from '../core/index.ts'
+import { type Clock, seededRandom, systemClock } from '../core/index.ts'
 import { encodeManifest } from '../data/index.ts'
 import { type LlamaConfig, layoutOf, llamaConfig, type ParameterLayout } from '../model/index.ts'
 import {
@@ -17,13 +17,17 @@ import {
   putArtifact,
   type Transport,
 } from '../swarm/index.ts'
-import { createSyncMethod } from '../sync/index.ts'
+import { createSyncMethod, type SyncSettings, syncSettingsSchema } from '../sync/index.ts'
 import { optimiserSchema, scheduleSchema } from '../train/index.ts'
-import type { RoundPolicy } from './events.ts'
-import { type Host, openHost } from './host.ts'
+import { type Host, type HostInit, openHost } from './host.ts'
+import { HostClient } from './host-client.ts'
+import type { Workload } from './inner-trainer.ts'
+import type { LocalStore } from './local-store.ts'
 import { type Log, memoryLog } from './log.ts'
 import type { Manifest } from './manifest.ts'
-import { type PeerEvent, type PeerResult, TrainerPeer, type Workload } from './trainer-peer.ts'
+import type { PeerEvent, PeerResult } from './peer-status.ts'
+import { type RoundPolicy, roundPolicySchema } from './policy.ts'
+import { TrainerPeer } from './trainer-peer.ts'
 
 const toyModel: LlamaConfig = llamaConfig({
   vocabularySize: 16,
@@ -39,8 +43,11 @@ export const impatient: Partial<RoundPolicy> = { graceMs: 200, vanishAfterMs: 60
 
 export interface SwarmOptions {
   readonly rounds?: Partial<RoundPolicy>
-  readonly sync?: Partial<Manifest['sync']>
+  /** A whole method, or DiLoCo with some settings changed. */
+  readonly sync?: Partial<SyncSettings>
   readonly network?: MemoryNetwork
+  /** Of the host. */
+  readonly host?: Pick<Partial<HostInit>, 'clock' | 'judge' | 'owners' | 'lease'>
 }
 
 const normals = (scale: number, ...seed: (string | number)[]): Float32Array => {
@@ -51,26 +58,51 @@ const normals = (scale: number, ...seed: (string | number)[]): Float32Array => {
 /** What all peers learn: the loss is the mean squared distance to it, and every batch sees it through noise. */
 const target = normals(1, 'toy', 'target')
 
+export interface ToyOptions {
+  /** How long a step takes, at least; what a function returns may change while the peer works. */
+  readonly stepMs?: number | (() => number)
+  /** Waited for before every step that is not thrown away. */
+  readonly beforeStep?: () => Promise<unknown>
+  /** Told of every step that is not thrown away: its batch and its place in the schedule. */
+  readonly onStep?: (batch: number, scheduleStep: number, rateScale: number) => void
+}
+
 /** Gradient descent on a noisy quadratic; `stepMs` makes it slow. */
-export function toyWorkload(options: { readonly stepMs?: number } = {}): Workload {
+export function toyWorkload(options: ToyOptions = {}): Workload {
+  const { onStep } = options
   let parameters = new Float32Array(toyLayout.totalSize)
+  let begun = false
+  const gradientOf = async (batch: number): Promise<{ loss: number; gradient: Float32Array }> => {
+    const stepMs = typeof options.stepMs === 'function' ? options.stepMs() : options.stepMs
+    if (stepMs !== undefined) await systemClock().sleep(stepMs)
+    if (begun) await options.beforeStep?.()
+    const noise = normals(0.3, 'toy', 'noise', batch)
+    let loss = 0
+    const gradient = parameters.map((value, i) => {
+      loss += (value - target[i]!) ** 2 / toyLayout.totalSize
+      return value - target[i]! - noise[i]!
+    })
+    return { loss, gradient }
+  }
   return {
-    batchAt: ({ step, replica, replicas }) => Int32Array.of(step, replica, replicas),
+    batch: (number) => Int32Array.of(number),
     trainer: {
-      step: async (tokens) => {
-        if (options.stepMs !== undefined) await systemClock().sleep(options.stepMs)
-        const noise = normals(0.3, 'toy', 'noise', ...tokens)
-        let loss = 0
-        parameters = parameters.map((value, i) => {
-          loss += (value - target[i]!) ** 2 / toyLayout.totalSize
-          return value - 0.2 * (value - target[i]! - noise[i]!)
-        })
+      step: async (tokens, { scheduleStep, rateScale }) => {
+        const { loss, gradient } = await gradientOf(tokens[0]!)
+        parameters = parameters.map((value, i) => value - 0.2 * rateScale * gradient[i]!)
+        if (begun) onStep?.(tokens[0]!, scheduleStep, rateScale)
         return { loss, tokens: 8 }
+      },
+      gradient: async (tokens) => {
+        const { loss, gradient } = await gradientOf(tokens[0]!)
+        return { loss, tokens: 8, gradient }
       },
       parameters: async () => parameters.slice(),
       setParameters: async (flat) => {
+        begun = true
         parameters = flat.slice()
       },
+      reset: async () => undefined,
     },
   }
 }
@@ -95,6 +127,14 @@ export interface Member {
   readonly kill: () => Promise<void>
 }
 
+export interface JoinOptions extends ToyOptions {
+  readonly clock?: Clock
+  readonly workload?: Workload
+  readonly blobs?: Blobs
+  readonly localStore?: LocalStore
+  readonly onEvent?: (event: PeerEvent) => void
+}
+
 export class ToySwarm {
   readonly network: MemoryNetwork
   readonly hostIdentity: Identity = identityNumbered(100)
@@ -104,13 +144,18 @@ export class ToySwarm {
   manifest!: Manifest
   host!: Host
   hostTransport!: Transport
+  private standbyTransport: Transport | undefined
+  private readonly clientTransports: Transport[] = []
 
-  private constructor(network: MemoryNetwork) {
-    this.network = network
+  private readonly hostOptions: NonNullable<SwarmOptions['host']>
+
+  private constructor(options: SwarmOptions) {
+    this.network = options.network ?? new MemoryNetwork()
+    this.hostOptions = options.host ?? {}
   }
 
   static async start(options: SwarmOptions = {}): Promise<ToySwarm> {
-    const swarm = new ToySwarm(options.network ?? new MemoryNetwork())
+    const swarm = new ToySwarm(options)
     swarm.manifest = await toyManifest(swarm.hostBlobs, options)
     await swarm.startHost()
     return swarm
@@ -129,7 +174,30 @@ export class ToySwarm {
       clock: systemClock(),
       session: randomBytes(16),
       seed: 'toy',
+      ...this.hostOptions,
     })
+  }
+
+  /** Another host on the same log and blobs, as a standby that takes over; the first one knows nothing of it. */
+  async takeOver(): Promise<Host> {
+    const identity = identityNumbered(101)
+    this.standbyTransport = memoryTransport({ self: identity.peerId, network: this.network })
+    return openHost({
+      ...{ manifest: this.manifest, blobs: this.hostBlobs, log: this.log, transport: this.standbyTransport },
+      ...{ signer: identity.signer, clock: systemClock(), session: randomBytes(16), seed: 'other' },
+    })
+  }
+
+  /** A client of the host that is no peer of the run. */
+  async client(n: number): Promise<HostClient> {
+    const { peerId, signer } = identityNumbered(n)
+    const transport = memoryTransport({ self: peerId, network: this.network })
+    this.clientTransports.push(transport)
+    const client = new HostClient({
+      ...{ link: this.link, transport, signer, clock: systemClock(), session: randomBytes(16) },
+    })
+    await client.connect()
+    return client
   }
 
   /** As SIGKILL would: only the log and the blobs remain. */
@@ -146,7 +214,7 @@ export class ToySwarm {
     }
   }
 
-  join(n: number, options: { stepMs?: number; workload?: Workload; blobs?: Blobs } = {}): Member {
+  join(n: number, options: JoinOptions = {}): Member {
     const identity = identityNumbered(n)
     const transport = memoryTransport({ self: identity.peerId, network: this.network })
     const blobs = options.blobs ?? memoryBlobs()
@@ -157,13 +225,17 @@ export class ToySwarm {
       transport,
       blobs,
       signer: identity.signer,
-      clock: systemClock(),
+      clock: options.clock ?? systemClock(),
       random: seededRandom('toy', n),
       session: randomBytes(16),
       name: `peer ${n}`,
       prepare: async () => options.workload ?? toyWorkload(options),
-      onEvent: (event) => events.push(event),
+      onEvent: (event) => {
+        events.push(event)
+        options.onEvent?.(event)
+      },
       firstPatienceMs: 500,
+      ...(options.localStore && { localStore: options.localStore }),
     })
     const result = peer.run(leaving.signal)
     result.catch(() => undefined) // whoever is killed does not matter
@@ -196,20 +268,26 @@ export class ToySwarm {
     await Promise.allSettled(this.members.map(({ result }) => result))
     await this.host.stop()
     for (const { transport } of this.members) await transport.stop()
+    for (const transport of this.clientTransports) await transport.stop()
+    await this.standbyTransport?.stop()
     await this.hostTransport.stop()
   }
 }
 
 /** Puts what a toy run needs into a store. */
 async function toyManifest(blobs: Blobs, options: SwarmOptions): Promise<Manifest> {
-  const sync: Manifest['sync'] = {
-    method: 'diloco',
-    innerSteps: 3,
-    outerLearningRate: 0.7,
-    outerMomentum: 0.6,
-    encoding: 'int8',
-    ...options.sync,
-  }
+  const sync = syncSettingsSchema.parse(
+    options.sync?.method !== undefined
+      ? options.sync
+      : {
+          method: 'diloco',
+          innerSteps: 3,
+          outerLearningRate: 0.7,
+          outerMomentum: 0.6,
+          encoding: 'int8',
+          ...options.sync,
+        },
+  )
   const method = createSyncMethod(sync)
   const initial = method.createState(toyLayout, new Float32Array(toyLayout.totalSize))
   return {
@@ -230,16 +308,11 @@ async function toyManifest(blobs: Blobs, options: SwarmOptions): Promise<Manifes
     },
     sync,
     seed: 7,
-    rounds: {
-      rounds: 5,
-      minimumPeers: 3,
-      maximumPeers: 8,
-      quorum: 0.67,
-      graceMs: 10_000,
-      maxRoundMs: 60_000,
-      vanishAfterMs: 20_000,
+    rounds: roundPolicySchema.parse({
+      ...{ rounds: 5, minimumPeers: 3, maximumPeers: 8, warmupMs: 10_000, quorum: 0.67, graceMs: 10_000 },
+      ...{ maxRoundMs: 60_000, vanishAfterMs: 20_000, rewarmSteps: 0, maximumNormFactor: 1000 },
       ...options.rounds,
-    },
+    }),
   }
 }
 
