@@ -21,6 +21,7 @@ import { dropArtifacts, obtainArtifact } from './artifacts.ts'
 import type { Accepted } from './events.ts'
 import { encodeRunManifest, type Manifest, runIdOf } from './manifest.ts'
 import { artifactsOf, type RunState } from './reducer.ts'
+import { mergeContextOf } from './replica.ts'
 
 export interface HostStoreInit {
   readonly manifest: Manifest
@@ -96,7 +97,7 @@ export class HostStore {
     const begun = this.quarantines.get(from)
     const blobs = begun?.root === root ? begun.blobs : memoryBlobs()
     this.quarantines.set(from, { root, blobs })
-    const maxBytes = this.method.updateBytes(this.layout)
+    const maxBytes = this.method.maximumUpdateBytes(this.layout)
     try {
       const bytes = await obtainArtifact({ transport, blobs, clock, root, maxBytes, signal, sources: [from] })
       const decoded = this.method.decodeUpdate(bytes, this.layout)
@@ -123,18 +124,18 @@ export class HostStore {
   }
 
   /** The outer step over what was accepted; the CID of the new checkpoint, which is in the store then. */
-  async merge(accepted: readonly Accepted[]): Promise<Cid> {
+  async merge(round: number, accepted: readonly Accepted[]): Promise<Cid> {
     const { blobs } = this.init
-    const maxBytes = this.method.updateBytes(this.layout)
+    const maxBytes = this.method.maximumUpdateBytes(this.layout)
     const contributions = []
-    for (const { update: root, tokens } of accepted) {
+    for (const { peer, update: root, tokens } of accepted) {
       // After a restart the updates that count are in the store only.
       const update =
         this.updates.get(root) ??
         this.method.decodeUpdate(await readArtifact(blobs, root, { maxBytes }), this.layout)
-      contributions.push({ update, tokens })
+      contributions.push({ peer, update, weight: tokens })
     }
-    const merged = this.method.merge(this.merged, contributions)
+    const merged = this.method.merge(this.merged, contributions, mergeContextOf(round))
     const checkpoint = await putArtifact(blobs, this.method.serialiseState(merged))
     this.merged = merged
     for (const { update } of accepted) this.updates.delete(update)
@@ -145,7 +146,10 @@ export class HostStore {
   drop(artifacts: readonly Cid[], newest: () => RunState): Promise<void> {
     return this.inTurn(async () => {
       const state = newest()
-      const maxBytes = Math.max(this.method.stateBytes(this.layout), this.method.updateBytes(this.layout))
+      const maxBytes = Math.max(
+        this.method.stateBytes(this.layout),
+        this.method.maximumUpdateBytes(this.layout),
+      )
       const dropped = artifacts.filter((root) => !artifactsOf(state).has(root))
       for (const root of dropped) this.updates.delete(root)
       // Those in `updates` may be about to count.

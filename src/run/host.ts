@@ -383,7 +383,7 @@ export class Host implements AsyncDisposable {
   }
 
   private async merge(round: number, accepted: readonly Accepted[]): Promise<void> {
-    const checkpoint = await this.store.merge(accepted)
+    const checkpoint = await this.store.merge(round, accepted)
     await this.commit({ type: 'checkpointed', atMs: this.now(), round, checkpoint })
   }
 

@@ -5,7 +5,7 @@
  */
 import type { Cid, Clock } from '../core/index.ts'
 import { type Blobs, type PeerId, putArtifact, type Transport } from '../swarm/index.ts'
-import type { SyncMethod, TensorLayout } from '../sync/index.ts'
+import type { MergeContext, SyncMethod, TensorLayout } from '../sync/index.ts'
 import { dropArtifacts, obtainArtifact } from './artifacts.ts'
 import type { HostLink } from './host-link.ts'
 import type { RunView } from './protocol.ts'
@@ -27,6 +27,11 @@ export type ReplicaEvent =
   /** Its own result differed from the host's. */
   | { readonly type: 'disagreed'; readonly round: number; readonly checkpoint: Cid; readonly elected: Cid }
 
+/** What the merge of a round depends on beside what was accepted. */
+export function mergeContextOf(round: number): MergeContext {
+  return { round, seed: `${round}`, learningRate: 0, clipToMedianNorm: false, self: null }
+}
+
 const replicaLimits = {
   /** Newest checkpoints that a peer keeps for others to fetch. */
   keptCheckpoints: 2,
@@ -41,7 +46,8 @@ export class Replica {
   private readonly dialled = new Map<PeerId, Promise<void>>()
   private readonly reachable = new Set<PeerId>()
   private readonly keptCheckpoints: Cid[] = []
-  private state: unknown
+  /** The method's state after the newest merged round. Not to be changed from outside. */
+  state: unknown
   private held: { round: number; checkpoint: Cid } | undefined
 
   constructor(init: ReplicaInit) {
@@ -92,7 +98,8 @@ export class Replica {
     if (closed.length === 1) return true
     const updates = closed.reduce((total, { accepted }) => total + accepted.length, 0)
     return (
-      updates * method.updateBytes(layout) <= method.stateBytes(layout) || view.checkpoint.round <= this.round
+      updates * method.maximumUpdateBytes(layout) <= method.stateBytes(layout) ||
+      view.checkpoint.round <= this.round
     )
   }
 
@@ -104,14 +111,14 @@ export class Replica {
 
   private async mergeRound(closed: ClosedRound, signal: AbortSignal): Promise<void> {
     const { method, layout, host, onEvent } = this.init
-    const maxBytes = method.updateBytes(layout)
+    const maxBytes = method.maximumUpdateBytes(layout)
     const contributions = []
     for (const { peer, update, tokens } of closed.accepted) {
       const sources = this.reachable.has(peer) ? [peer, host.host] : [host.host]
       const bytes = await this.obtain(update, sources, maxBytes, signal)
-      contributions.push({ update: method.decodeUpdate(bytes, layout), tokens })
+      contributions.push({ peer, update: method.decodeUpdate(bytes, layout), weight: tokens })
     }
-    const state = method.merge(this.state, contributions)
+    const state = method.merge(this.state, contributions, mergeContextOf(closed.round))
     const checkpoint = await this.keep(closed.round, state)
     const foreign = closed.accepted.filter(({ peer }) => peer !== this.init.transport.self)
     await this.drop(foreign.map(({ update }) => update))
@@ -181,7 +188,7 @@ export class Replica {
 
   private async drop(artifacts: readonly Cid[]): Promise<void> {
     const { blobs, method, layout } = this.init
-    const maxBytes = Math.max(method.stateBytes(layout), method.updateBytes(layout))
+    const maxBytes = Math.max(method.stateBytes(layout), method.maximumUpdateBytes(layout))
     await dropArtifacts(blobs, artifacts, { artifacts: this.keptCheckpoints }, { maxBytes })
   }
 

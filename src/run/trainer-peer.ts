@@ -15,7 +15,7 @@ import {
   serveBlobs,
   type Transport,
 } from '../swarm/index.ts'
-import { createSyncMethod, pseudoGradient, type SyncMethod, type TensorLayout } from '../sync/index.ts'
+import { createSyncMethod, type SyncMethod, type TensorLayout } from '../sync/index.ts'
 import { obtainArtifact } from './artifacts.ts'
 import { HostLink, linkPolicy } from './host-link.ts'
 import { type Manifest, parseRunManifest } from './manifest.ts'
@@ -125,6 +125,9 @@ export class TrainerPeer {
   /** The round with which this peer is done: accepted, or refused for good. */
   private doneRound = 0
   private lastAccepted = 0
+  /** What the method keeps for this peer alone. */
+  private local: unknown
+  private hasTrained = false
   private contributions = 0
   private view: RunView | undefined
 
@@ -265,7 +268,10 @@ export class TrainerPeer {
     const { trainer } = workload
     this.step = 0
     this.enter('training', '')
-    await trainer.setParameters(merged.parameters)
+    this.local ??= method.createLocal(layout)
+    const own = this.hasTrained ? await trainer.parameters() : undefined
+    await trainer.setParameters(method.startRound(merged.state, this.local, own))
+    this.hasTrained = true
     const startedMs = this.init.clock.now()
     let tokens = 0
     let losses = 0
@@ -286,9 +292,12 @@ export class TrainerPeer {
       await this.init.clock.sleep(0, signal) // lets the network have its turn between steps
       if (!this.isOpen(round)) return this.emit({ type: 'missed', round })
     }
-    const update = method.encodeUpdate(pseudoGradient(merged.parameters, await trainer.parameters()), layout)
+    const { local, state } = { local: this.local, state: merged.state }
+    const values = await trainer.parameters()
+    const update = method.encodeUpdate({ state, local, round, values, learningRate: 0 }, layout)
     this.enter('reporting', 'the host is fetching this round’s update')
-    await this.report({ round, tokens, loss: losses / method.innerSteps }, update, signal)
+    await this.report({ round, tokens, loss: losses / method.innerSteps }, update.bytes, signal)
+    if (this.lastAccepted === round) this.local = update.local
   }
 
   private isOpen(round: number): boolean {

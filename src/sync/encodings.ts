@@ -7,7 +7,7 @@
  * standard deviations; what lies beyond lands in the outermost two, whose codebook entry is their mean. A tensor
  * that would not get smaller travels as float32, so that the length of an update follows from the layout alone.
  */
-import type { TensorLayout } from './method.ts'
+import type { DecodedTensor } from './aggregate.ts'
 import { allWithin, largestMagnitude, readFloats, writeFloats } from './wire.ts'
 
 export interface Encoding {
@@ -17,12 +17,7 @@ export interface Encoding {
   tensorBytes(size: number): number
   encodeTensor(values: Float32Array, target: Uint8Array, byteOffset: number): void
   /** Checks the tensor at `byteOffset` and keeps what decoding needs; undefined when a value is not acceptable. */
-  openTensor(source: Uint8Array, byteOffset: number, size: number): EncodedTensor | undefined
-}
-
-export interface EncodedTensor {
-  /** target[i] += weight · value[i], in float64. */
-  addScaled(target: Float64Array, weight: number): void
+  openTensor(source: Uint8Array, byteOffset: number, size: number): DecodedTensor | undefined
 }
 
 export type EncodingName = 'float32' | 'int8'
@@ -37,6 +32,11 @@ const float32: Encoding = {
     return {
       addScaled: (target, weight) => {
         for (let i = 0; i < size; i++) target[i] = target[i]! + weight * values[i]!
+      },
+      squaredNorm: () => {
+        let squares = 0
+        for (let i = 0; i < size; i++) squares += values[i]! * values[i]!
+        return squares
       },
     }
   },
@@ -92,13 +92,13 @@ const int8: Encoding = {
         const scaled = Float64Array.from(table, (value) => weight * value)
         for (let i = 0; i < size; i++) target[i] = target[i]! + scaled[codes[i]!]!
       },
+      squaredNorm: () => {
+        const counts = new Float64Array(buckets)
+        for (let i = 0; i < size; i++) counts[codes[i]!]! += 1
+        return counts.reduce((squares, count, b) => squares + count * table[b]! * table[b]!, 0)
+      },
     }
   },
 }
 
 export const encodings: Record<EncodingName, Encoding> = { float32, int8 }
-
-/** Bytes of all tensors of a layout, without the frame. */
-export function encodedBytes(encoding: Encoding, layout: TensorLayout): number {
-  return layout.entries.reduce((total, entry) => total + encoding.tensorBytes(entry.size), 0)
-}
