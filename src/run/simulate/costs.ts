@@ -1,0 +1,52 @@
+/**
+ * What a round costs: bytes that travel and time that is spent on anything but inner steps. Sizes come from the
+ * method itself where there is one; times are proportional to the number of parameters that are gone through.
+ */
+import type { SyncMethod, TensorLayout } from '../../sync/index.ts'
+
+export interface CostModel {
+  /** Of one peer's update. */
+  readonly updateBytes: number
+  /** Of the state that a newcomer fetches, or whoever missed too much. */
+  readonly stateBytes: number
+  /** What a newcomer fetches once: tokenizer, programs, its part of the data. */
+  readonly setupBytes: number
+  /** Compiling the step and measuring it, once per session. */
+  readonly setupMs: number
+  /** A peer makes its update. */
+  readonly encodeMs: number
+  /** The host checks one update; peers and host decode and add up one. */
+  readonly decodeMs: number
+  /** The outer step, whatever the number of updates, and hashing the new state. */
+  readonly outerStepMs: number
+}
+
+/** Parameters per second of one core, for encoding, for decoding and adding up, and for the outer step. */
+export const codecSpeeds = { encode: 40e6, decode: 120e6, outerStep: 60e6 } as const
+
+/** Costs of a method on a model. */
+export function costsOf(method: SyncMethod, layout: TensorLayout): CostModel {
+  return costsOfSizes({
+    parameters: layout.totalSize,
+    updateBytes: method.maximumUpdateBytes(layout),
+    stateBytes: method.stateBytes(layout),
+  })
+}
+
+/** Costs from sizes alone, for models and methods that need not exist. */
+export function costsOfSizes(sizes: {
+  readonly parameters: number
+  readonly updateBytes: number
+  readonly stateBytes: number
+}): CostModel {
+  const { parameters, updateBytes, stateBytes } = sizes
+  return {
+    updateBytes,
+    stateBytes,
+    setupBytes: 2_000_000,
+    setupMs: 2000,
+    encodeMs: (1000 * parameters) / codecSpeeds.encode,
+    decodeMs: (1000 * parameters) / codecSpeeds.decode,
+    outerStepMs: (1000 * parameters) / codecSpeeds.outerStep,
+  }
+}

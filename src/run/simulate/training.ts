@@ -1,0 +1,179 @@
+/**
+ * Training by several peers in one process, in an order that depends on nothing but the seed: what a method makes of a
+ * model at equal tokens or, with the lines and machines of a simulated world, at equal time. The peers, their leases and
+ * their rounds are those of a real run.
+ */
+import { batchAt, type Dataset } from '../../data/index.ts'
+import {
+  flatten,
+  type LlamaConfig,
+  layoutOf,
+  type ParameterLayout,
+  type Parameters,
+} from '../../model/index.ts'
+import type { Backend } from '../../runtime/index.ts'
+import { createSyncMethod, type SyncMethod, type SyncSettings } from '../../sync/index.ts'
+import { learningRateAt, scheduleOf, type TrainerSettings } from '../../train/index.ts'
+import { type RoundPolicy, roundPolicySchema } from '../policy.ts'
+import { type CostModel, costsOf } from './costs.ts'
+import { llamaLearner } from './llama-learner.ts'
+import type { RoundRow, SimulationReport } from './report.ts'
+import { simulate } from './simulation.ts'
+import { type Learner, SwarmTraining } from './swarm-training.ts'
+import { toyBatch, toyLayout, toyLearner, toyLearningRate } from './toy-learner.ts'
+import { noChurn, type WorldSettings } from './world.ts'
+
+export interface TogetherOptions {
+  readonly backend: Backend
+  readonly model: LlamaConfig
+  readonly parameters: Parameters
+  readonly dataset: Dataset
+  /** Its schedule ends after `steps` steps of one peer. */
+  readonly inner: TrainerSettings
+  readonly sync: SyncSettings
+  readonly replicas: number
+  readonly rounds: number
+  readonly seed: number
+  readonly evaluationBatches: number
+  /** 0: only at the end. */
+  readonly evaluateEveryRounds?: number
+  /**
+   * Machines and lines. Without it all peers are equal and nothing but inner steps takes time, so that each takes
+   * exactly H steps in every round.
+   */
+  readonly world?: Partial<WorldSettings>
+  readonly policy?: Partial<RoundPolicy>
+  readonly clipToMedianNorm?: boolean
+  readonly onRound?: (row: RoundRow) => void
+  readonly signal?: AbortSignal
+}
+
+export interface TogetherResult {
+  /** Validation losses, with the tokens and the virtual time that they took. */
+  readonly losses: SimulationReport['losses']
+  /** The merged parameters, flat. */
+  readonly parameters: Float32Array
+  /** Of one peer's update, as it travelled. */
+  readonly bytesPerParameterPerRound: number
+  /** Everything that peers and host sent. */
+  readonly bytesTotal: number
+  readonly report: SimulationReport
+}
+
+export async function trainTogether(options: TogetherOptions): Promise<TogetherResult> {
+  const { model, inner, dataset, seed } = options
+  const { batchSize, gradientAccumulation, sequenceLength } = inner
+  const layout = layoutOf(model)
+  const schedule = scheduleOf(inner)
+  const batch = { seed, replica: 0, replicas: 1, batchSize: batchSize * gradientAccumulation, sequenceLength }
+  await using learner = await llamaLearner(options)
+  return together(options, {
+    layout,
+    learner,
+    parameters: flatten(options.parameters, layout),
+    batch: (step) => batchAt(dataset, { ...batch, step }),
+    learningRateAt: (step) => learningRateAt(schedule, step),
+    batchTokens: batchSize * gradientAccumulation * sequenceLength,
+  })
+}
+
+/** The same with a toy instead of a model: no backend, no data, milliseconds. */
+export function trainToyTogether(
+  options: Omit<
+    TogetherOptions,
+    'backend' | 'model' | 'parameters' | 'dataset' | 'inner' | 'evaluationBatches'
+  >,
+): Promise<TogetherResult> {
+  return together(options, {
+    layout: toyLayout,
+    learner: toyLearner(options.seed),
+    parameters: new Float32Array(toyLayout.totalSize),
+    batch: toyBatch,
+    learningRateAt: toyLearningRate,
+    batchTokens: 8,
+  })
+}
+
+type Together = Pick<
+  TogetherOptions,
+  | 'sync'
+  | 'replicas'
+  | 'rounds'
+  | 'seed'
+  | 'evaluateEveryRounds'
+  | 'world'
+  | 'policy'
+  | 'clipToMedianNorm'
+  | 'onRound'
+  | 'signal'
+>
+
+interface Subject {
+  readonly layout: ParameterLayout
+  readonly learner: Learner
+  readonly parameters: Float32Array
+  readonly batch: (number: number) => Int32Array
+  readonly learningRateAt: (scheduleStep: number) => number
+  readonly batchTokens: number
+}
+async function together(options: Together, subject: Subject): Promise<TogetherResult> {
+  const { replicas, rounds, seed, evaluateEveryRounds = 0, onRound, signal } = options
+  const method = createSyncMethod(options.sync)
+  const policy = roundPolicySchema.parse({
+    rounds,
+    minimumPeers: replicas,
+    maximumPeers: replicas,
+    quorum: 1,
+    ...options.policy,
+  })
+  const { clipToMedianNorm = false } = options
+  const training = new SwarmTraining({
+    ...subject,
+    method,
+    clipToMedianNorm,
+    rewarmSteps: policy.rewarmSteps,
+  })
+  const report = await simulate({
+    seed,
+    policy,
+    innerSteps: method.innerSteps,
+    overlapSteps: method.overlapSteps,
+    batchTokens: subject.batchTokens,
+    world: { ...equalPeers, ...options.world, peers: replicas },
+    costs: options.world === undefined ? free(method, subject) : costsOf(method, subject.layout),
+    training,
+    evaluateEveryRounds,
+    signal,
+    ...(onRound === undefined ? {} : { onRound }),
+  })
+  const sent = report.rounds.reduce((sum, { inTime, late }) => sum + inTime + late, 0)
+  return {
+    losses: report.losses,
+    parameters: training.parameters,
+    bytesPerParameterPerRound: report.updateBytes / Math.max(1, sent) / subject.layout.totalSize,
+    bytesTotal: report.host.sentBytes + report.peers.reduce((sum, peer) => sum + peer.sentBytes, 0),
+    report,
+  }
+}
+
+/** Nothing takes time but inner steps; sizes are the method's all the same. */
+function free(method: SyncMethod, { layout }: Subject): CostModel {
+  return { ...costsOf(method, layout), setupBytes: 0, setupMs: 0, encodeMs: 0, decodeMs: 0, outerStepMs: 0 }
+}
+
+/** A second per step, and lines that carry anything at once. */
+const equalPeers: WorldSettings = {
+  peers: 1,
+  speedSpread: 1,
+  linkSpread: 1,
+  stepMs: 1000,
+  jitter: 0,
+  upBytesPerSecond: 1e15,
+  downBytesPerSecond: 1e15,
+  hostUpBytesPerSecond: 1e15,
+  hostDownBytesPerSecond: 1e15,
+  reachableShare: 1,
+  latencyMs: 0,
+  arrivalMs: 0,
+  churn: noChurn,
+}

@@ -1,0 +1,448 @@
+/**
+ * One simulated peer: what a trainer does, with time instead of work. It joins, fetches, trains its lease, sends what it
+ * learnt and merges; it is switched off, falls asleep, comes back and goes on, and learns of the run only by messages
+ * that take their time. It decides as run/trainer-peer.ts and run/replica.ts do.
+ */
+import type { Refusal } from '../reducer.ts'
+import { isPresent, type Lease, type Member, type RunState } from '../state.ts'
+import type { CostModel } from './costs.ts'
+import { type PeerAccount, PeerClock } from './peer-account.ts'
+import type { SwarmTraining, TrainedUpdate } from './swarm-training.ts'
+import {
+  type Departure,
+  drawAbsenceMs,
+  drawSession,
+  drawSlowness,
+  type PeerTraits,
+  type WorldSettings,
+} from './world.ts'
+
+/** What a peer tells the host. Each is answered with the host's state, or with a refusal. */
+export type PeerMessage =
+  | { readonly type: 'hello' }
+  /** `fresh`: the process has just begun, so whatever ran here before is gone. */
+  | { readonly type: 'join'; readonly fresh: boolean }
+  | { readonly type: 'ready'; readonly stepsPerSecond: number }
+  | { readonly type: 'leave' }
+  | { readonly type: 'report'; readonly lease: Lease; readonly update: TrainedUpdate }
+
+export type Action = () => void | Promise<void>
+
+/** What lies around a peer. */
+export interface Surroundings {
+  readonly nowMs: number
+  readonly world: WorldSettings
+  readonly costs: CostModel
+  /** τ of the method. */
+  readonly overlapSteps: number
+  readonly training: SwarmTraining | undefined
+  /** An update of which only the size matters. */
+  modelledUpdate(peer: VirtualPeer): TrainedUpdate
+  after(delayMs: number, action: Action): void
+  tellHost(peer: VirtualPeer, message: PeerMessage): void
+  /** To the host. Gives what breaks it off. */
+  upload(peer: VirtualPeer, bytes: number, done: Action): () => void
+  /** From whoever has it. Gives what breaks it off. */
+  download(peer: VirtualPeer, bytes: number, done: Action): () => void
+  /** It has come, or gone: `silently` when the host has to find out. */
+  moved(peer: VirtualPeer, how: 'came' | 'left' | 'silently'): void
+}
+
+/** What a peer is busy with. */
+interface Activity {
+  /** Stops it, and gives what takes it up again. */
+  readonly suspend: () => () => void
+}
+
+/** Refused to come in: tries again after this. */
+const retryJoinMs = 20_000
+/** With more updates in a round than this, peers fetch the merged state instead. */
+const maximumListed = 256
+
+export class VirtualPeer {
+  readonly index: number
+  readonly traits: PeerTraits
+  readonly account: PeerAccount
+  /** Counts its sessions and naps: what was meant for an earlier one does not arrive. */
+  epoch = 0
+  private readonly around: Surroundings
+  private readonly clock = new PeerClock()
+  private online = false
+  private view: RunState | undefined
+  private activity: Activity | undefined
+  /** What to go on with after sleep. */
+  private resume: (() => void) | undefined
+  private joining = false
+  private saidReady = false
+  private hasSetUp = false
+  /** It has fetched once what a newcomer fetches. */
+  private hasFetchedSetup = false
+  /** The round whose merged state it has; -1: none. After a restart it has it on disk alone. */
+  private held = -1
+  private inMemory = false
+  private working: Lease | undefined
+  /** Trained, and not yet heard of. */
+  private unreported: { readonly lease: Lease; readonly update: TrainedUpdate } | undefined
+  /** When it learnt of its lease while it was still fetching what to merge. */
+  private overlapsFromMs: number | undefined
+
+  constructor(index: number, traits: PeerTraits, around: Surroundings) {
+    this.index = index
+    this.traits = traits
+    this.around = around
+    this.account = this.clock.account
+  }
+
+  get isOnline(): boolean {
+    return this.online
+  }
+
+  get isTraining(): boolean {
+    return this.working !== undefined
+  }
+
+  /** The process begins. */
+  start(): void {
+    if (this.online) return
+    this.come()
+    this.join(true)
+  }
+
+  /** The host's state, as it was when it was sent. */
+  onView(state: RunState, answers?: PeerMessage['type']): void | Promise<void> {
+    this.see(state)
+    if (answers === 'join') {
+      this.joining = false
+      this.saidReady = false
+    }
+    if (answers === 'report') return this.onVerdict(true)
+    if (this.working !== undefined) this.abandonIfExpired()
+    return this.decide()
+  }
+
+  onRefused(refusal: Refusal, state: RunState, message: PeerMessage): void {
+    this.see(state)
+    switch (message.type) {
+      case 'join':
+        this.account.refusedJoins++
+        this.around.after(
+          retryJoinMs * (0.5 + this.traits.random.nextFloat()),
+          this.sameSession(() => {
+            this.joining = false
+            this.join(message.fresh)
+          }),
+        )
+        break
+      case 'report':
+        if (refusal.code === 'member/unknown') {
+          this.unreported = message
+          this.setActivity(undefined, 'waiting')
+          this.join(false)
+        } else {
+          this.account.refusedReports++
+          this.onVerdict(false)
+        }
+        break
+      default:
+        this.decide()
+    }
+  }
+
+  /** Adds up what is still under way. */
+  settle(nowMs: number): void {
+    this.clock.pass(nowMs)
+  }
+
+  /** Ends the session in one of the ways that sessions end; it is back after `absenceMs`. */
+  depart(how: Departure, absenceMs: number): void {
+    if (!this.online) return
+    this.account.departures++
+    const resume = this.suspend()
+    if (how === 'leave') this.around.tellHost(this, { type: 'leave' })
+    this.epoch++
+    this.online = false
+    this.clock.switchTo('away', this.around.nowMs)
+    this.view = undefined
+    this.joining = false
+    this.around.moved(this, how === 'leave' ? 'left' : 'silently')
+    if (how === 'sleep') {
+      this.resume = resume
+      this.around.after(absenceMs, () => this.wake())
+      return
+    }
+    this.resume = undefined
+    this.working = undefined
+    this.unreported = undefined
+    this.inMemory = false
+    this.hasSetUp = false
+    this.around.training?.forget(this.index)
+    this.around.after(absenceMs, () => this.start())
+  }
+
+  private wake(): void {
+    if (this.online) return
+    this.come()
+    this.around.tellHost(this, { type: 'hello' })
+    const { resume } = this
+    this.resume = undefined
+    resume?.()
+  }
+
+  private come(): void {
+    const { nowMs, world } = this.around
+    this.online = true
+    this.epoch++
+    this.account.sessions++
+    if (this.account.sessions > 1) this.account.returnedAtMs = nowMs
+    this.clock.switchTo('waiting', nowMs)
+    this.around.moved(this, 'came')
+    const { afterMs, how } = drawSession(world.churn, this.traits.random)
+    if (!Number.isFinite(afterMs)) return
+    this.around.after(
+      afterMs,
+      this.sameSession(() => this.depart(how, drawAbsenceMs(world.churn, this.traits.random))),
+    )
+  }
+
+  private join(fresh: boolean): void {
+    if (this.joining) return
+    this.joining = true
+    this.around.tellHost(this, { type: 'join', fresh })
+  }
+
+  private see(state: RunState): void {
+    if (this.view === undefined || state.version >= this.view.version) this.view = state
+    // Whoever still fetches what to merge may train meanwhile, as far as the method lets it.
+    if (this.around.overlapSteps > 0 && this.overlapsFromMs === undefined && this.me?.lease != null) {
+      this.overlapsFromMs = this.around.nowMs
+    }
+  }
+
+  /** As the newest view has it, while it is in the run. */
+  private get me(): Member | undefined {
+    const member = this.view?.members.get(this.traits.id)
+    return member !== undefined && isPresent(member) ? member : undefined
+  }
+
+  /** What comes next, when nothing is under way. */
+  private decide(): void {
+    const { view, me } = this
+    if (!this.online || view === undefined || view.phase === 'finished') return
+    if (me === undefined) return this.join(false)
+    if (this.activity !== undefined) return
+    if (!this.hasSetUp) return this.setUp()
+    const missing = this.missing(view)
+    if (missing === 'wait') return
+    if (missing !== undefined) return this.catchUp(missing)
+    if (me.status === 'joining') {
+      if (this.saidReady) return
+      this.saidReady = true
+      const measured = this.traits.stepsPerSecond / drawSlowness(this.around.world, this.traits.random)
+      return this.around.tellHost(this, { type: 'ready', stepsPerSecond: measured })
+    }
+    const { unreported } = this
+    this.unreported = undefined
+    if (unreported !== undefined && isSameLease(me.lease, unreported.lease)) {
+      return this.report(unreported.lease, unreported.update)
+    }
+    if (me.lease !== null) this.train(me.lease)
+  }
+
+  private setUp(): void {
+    const { costs } = this.around
+    this.download(this.hasFetchedSetup ? 0 : costs.setupBytes, () => {
+      this.hasFetchedSetup = true
+      this.spend(costs.setupMs, 'preparing', () => {
+        this.hasSetUp = true
+        return this.goOn()
+      })
+    })
+  }
+
+  /** What lies between its copy and the run's newest round. */
+  private missing(view: RunState): Missing | 'wait' | undefined {
+    const { checkpoint } = view
+    const closed = view.closed.filter(({ round }) => round > this.held)
+    if (!this.inMemory) {
+      if (this.held === checkpoint.round) {
+        this.inMemory = true
+        this.around.training?.fetch(this.index, checkpoint.round)()
+        return this.missing(view)
+      }
+      return { bytes: this.around.costs.stateBytes, round: checkpoint.round, merges: undefined }
+    }
+    const newest = closed.at(-1)
+    if (newest === undefined) return undefined
+    const { costs } = this.around
+    const updates = closed.reduce((sum, { accepted }) => sum + accepted.length, 0)
+    const listed = closed.every(({ accepted }) => accepted.length <= maximumListed)
+    const cheaper = closed.length === 1 || updates * costs.updateBytes <= costs.stateBytes
+    if (closed[0]!.round === this.held + 1 && listed && (cheaper || checkpoint.round <= this.held)) {
+      const foreign = closed.flatMap(({ accepted }) => accepted.filter(({ peer }) => peer !== this.traits.id))
+      return {
+        bytes: foreign.reduce((sum, { bytes }) => sum + bytes, 0),
+        round: newest.round,
+        merges: closed.map(({ round }) => round),
+        workMs: updates * costs.decodeMs + closed.length * costs.outerStepMs,
+      }
+    }
+    if (checkpoint.round <= this.held) return 'wait' // until the host has merged
+    return { bytes: costs.stateBytes, round: checkpoint.round, merges: undefined }
+  }
+
+  private catchUp({ bytes, round, merges, workMs = 0 }: Missing): void {
+    const { training } = this.around
+    this.overlapsFromMs = this.me?.lease == null ? undefined : this.around.nowMs
+    const apply =
+      merges === undefined ? training?.fetch(this.index, round) : training?.collect(this.index, merges)
+    const holds = (): void => {
+      this.held = round
+      this.inMemory = true
+      this.goOn()
+    }
+    this.download(bytes, () =>
+      this.spend(workMs, 'preparing', () =>
+        apply === undefined ? holds() : (apply()?.then(holds) ?? holds()),
+      ),
+    )
+  }
+
+  private train(lease: Lease): void {
+    const { world, training, nowMs, overlapSteps } = this.around
+    const { random, stepsPerSecond } = this.traits
+    this.working = lease
+    training?.begin(this.index, lease, this.view!.rewarmRound)
+    const stepMs = (1000 / stepsPerSecond) * drawSlowness(world, random)
+    const waitedMs = nowMs - (this.overlapsFromMs ?? nowMs)
+    const ahead = Math.min(overlapSteps, lease.steps, Math.floor(waitedMs / stepMs))
+    this.overlapsFromMs = undefined
+    this.clock.wasComputing(ahead * stepMs)
+    const drops = random.nextFloat() < world.churn.dropShare
+    this.spend((lease.steps - ahead) * stepMs, 'computing', () => this.finishLease(lease, drops))
+  }
+
+  private finishLease(lease: Lease, drops: boolean): void | Promise<void> {
+    const { training } = this.around
+    if (training === undefined) return this.publish(lease, drops, this.around.modelledUpdate(this))
+    return training.train(this.index).then((update) => this.publish(lease, drops, update))
+  }
+
+  private publish(lease: Lease, drops: boolean, update: TrainedUpdate): void {
+    this.working = undefined
+    if (drops) {
+      this.account.dropped++
+      this.around.training?.settle(this.index, false)
+      this.around.tellHost(this, { type: 'leave' })
+      this.view = undefined
+      return this.join(false)
+    }
+    this.spend(this.around.costs.encodeMs, 'preparing', () =>
+      this.transfer(
+        (done) => this.around.upload(this, update.bytes, done),
+        () => this.report(lease, update),
+      ),
+    )
+  }
+
+  private report(lease: Lease, update: TrainedUpdate): void {
+    const send = (): void => {
+      this.setActivity({ suspend: () => send }, 'communicating')
+      this.around.tellHost(this, { type: 'report', lease, update })
+    }
+    send()
+  }
+
+  private onVerdict(accepted: boolean): void {
+    this.around.training?.settle(this.index, accepted)
+    this.setActivity(undefined, 'waiting')
+    this.decide()
+  }
+
+  /** The run has taken the lease back, and no update of it would count. */
+  private abandonIfExpired(): void {
+    const { me } = this
+    if (me === undefined || isSameLease(me.lease, this.working!)) return
+    this.account.abandoned++
+    this.working = undefined
+    this.around.training?.settle(this.index, false)
+    this.suspend()
+  }
+
+  private goOn(): void {
+    this.setActivity(undefined, 'waiting')
+    this.decide()
+  }
+
+  /** Time that passes here, unless the machine is switched off. */
+  private spend(ms: number, as: 'computing' | 'preparing', done: Action): void {
+    const endMs = this.around.nowMs + ms
+    const activity: Activity = {
+      suspend: () => {
+        const leftMs = Math.max(0, endMs - this.around.nowMs)
+        return () => this.spend(leftMs, as, done)
+      },
+    }
+    this.setActivity(activity, as)
+    this.around.after(ms, () => {
+      if (this.activity !== activity) return
+      this.setActivity(undefined, 'waiting')
+      return done()
+    })
+  }
+
+  private download(bytes: number, done: Action): void {
+    if (bytes === 0) return void this.spend(0, 'preparing', done)
+    this.transfer((then) => this.around.download(this, bytes, then), done)
+  }
+
+  /** A transfer that begins anew when it was broken off. */
+  private transfer(begin: (done: Action) => () => void, done: Action): void {
+    let stop: () => void = () => {}
+    const activity: Activity = {
+      suspend: () => {
+        stop()
+        return () => this.transfer(begin, done)
+      },
+    }
+    this.setActivity(activity, 'communicating')
+    stop = begin(() => {
+      if (this.activity !== activity) return
+      this.setActivity(undefined, 'waiting')
+      return done()
+    })
+  }
+
+  private setActivity(
+    activity: Activity | undefined,
+    as: 'computing' | 'communicating' | 'preparing' | 'waiting',
+  ): void {
+    this.activity = activity
+    this.clock.switchTo(as, this.around.nowMs)
+  }
+
+  private suspend(): (() => void) | undefined {
+    const resume = this.activity?.suspend()
+    this.setActivity(undefined, 'waiting')
+    return resume
+  }
+
+  private sameSession(action: () => void): () => void {
+    const { epoch } = this
+    return () => {
+      if (this.epoch === epoch && this.online) action()
+    }
+  }
+}
+
+interface Missing {
+  readonly bytes: number
+  /** The round it then holds. */
+  readonly round: number
+  /** Rounds to merge; undefined where the merged state is fetched. */
+  readonly merges: readonly number[] | undefined
+  readonly workMs?: number
+}
+
+function isSameLease(one: Lease | null, other: Lease): boolean {
+  return one !== null && one.round === other.round && one.grantedAtMs === other.grantedAtMs
+}
