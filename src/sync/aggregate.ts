@@ -18,6 +18,18 @@ export interface DecodedTensor {
   squaredNorm(): number
 }
 
+/** One tensor of an update that has values in some places only. */
+export interface DecodedSparseTensor extends DecodedTensor {
+  /** target[i] += weight wherever there is a value. */
+  addPresence(target: Float64Array, weight: number): void
+}
+
+/**
+ * Over whom a sparse update's values are averaged: over all contributions, a value that was not sent counting as zero;
+ * or, place by place, over those that sent one, as DeMo and templar do.
+ */
+export type SparseAverage = 'all-peers' | 'senders'
+
 /** Each contribution's part of the whole weight. */
 export function sharesOf(contributions: readonly Contribution<unknown>[]): readonly number[] {
   let total = 0
@@ -46,6 +58,56 @@ export function addShares(
 ): void {
   const factors = clippingFactors(tensors, context)
   for (const [i, tensor] of tensors.entries()) tensor.addScaled(sum, shares[i]! * factors[i]!)
+}
+
+/** A mean direction shorter than this is what rounding left of directions that cancel. */
+const leastDirection = 1e-6
+
+/**
+ * Radial-directional averaging, of Decoupled DiLoCo (https://arxiv.org/abs/2604.21428): as long as the mean of the
+ * norms, along the mean of the directions. The plain mean of M updates of one length that are all but orthogonal is √M
+ * times shorter; this is not, so that the outer rate need not follow M. Where directions cancel it is the plain mean.
+ * Clipping bounds the norms that are averaged.
+ */
+export function addRadialDirectional(
+  sum: Float64Array,
+  tensors: readonly DecodedTensor[],
+  shares: readonly number[],
+  context: Pick<MergeContext, 'clipToMedianNorm'>,
+): void {
+  const norms = tensors.map((tensor) => Math.sqrt(tensor.squaredNorm()))
+  const factors = clippingFactors(tensors, context)
+  const direction = new Float64Array(sum.length)
+  let radius = 0
+  for (const [i, tensor] of tensors.entries()) {
+    const norm = norms[i]!
+    if (norm === 0) continue
+    radius += shares[i]! * factors[i]! * norm
+    tensor.addScaled(direction, shares[i]! / norm)
+  }
+  let squares = 0
+  for (let i = 0; i < direction.length; i++) squares += direction[i]! * direction[i]!
+  if (squares < leastDirection ** 2) {
+    addShares(sum, tensors, shares, context)
+    return
+  }
+  const scale = radius / Math.sqrt(squares)
+  for (let i = 0; i < sum.length; i++) sum[i] = sum[i]! + scale * direction[i]!
+}
+
+/** Like `addShares`, where the mean may be over the senders of each place. */
+export function addSparseShares(
+  sum: Float64Array,
+  tensors: readonly DecodedSparseTensor[],
+  shares: readonly number[],
+  average: SparseAverage,
+  context: Pick<MergeContext, 'clipToMedianNorm'>,
+): void {
+  addShares(sum, tensors, shares, context)
+  if (average === 'all-peers') return
+  const presence = new Float64Array(sum.length)
+  for (const [i, tensor] of tensors.entries()) tensor.addPresence(presence, shares[i]!)
+  for (let i = 0; i < sum.length; i++) if (presence[i]! > 0) sum[i] = sum[i]! / presence[i]!
 }
 
 /** √Σ of the squares of all values. */

@@ -7,11 +7,14 @@
  *
  * The order of that arithmetic, in aggregate.ts and outer-step.ts, is part of the format: whoever keeps it gets the
  * same bits. The inner optimiser's own state stays with the peer, across rounds.
+ *
+ * With error feedback, what an encoding loses is remembered and sent later: e ← β e + Δᵢ, ê = Q(e), e ← e − ê. MuLoCo
+ * (https://arxiv.org/abs/2505.23725) trains so with two bits per parameter, and with Muon as the inner optimiser.
  */
 import { addShares, type DecodedTensor, normOf, sharesOf } from './aggregate.ts'
-import { decodeDense, denseBytes, encodeDense } from './dense-update.ts'
+import { decodeDense, denseBytes, diverged, encodeDense } from './dense-update.ts'
 import type { EncodingName } from './encodings.ts'
-import { pseudoGradient, type SyncMethod, type TensorLayout } from './method.ts'
+import { pseudoGradient, type SyncMethod, type TensorEntry, type TensorLayout } from './method.ts'
 import { nesterovStep, type OuterState, type OuterStepOptions, sumsFor } from './outer-step.ts'
 import {
   noLocal,
@@ -21,16 +24,24 @@ import {
   stateFormatBytes,
   writeState,
 } from './state-format.ts'
-import { frameBytes } from './wire.ts'
+import { allWithin, frameBytes, largestMagnitude } from './wire.ts'
 
 export interface DilocoOptions extends OuterStepOptions {
   readonly innerSteps: number
   readonly encoding: EncodingName
+  /** β: how much of what the encoding lost is remembered; absent to forget it. */
+  readonly errorFeedback?: number | undefined
 }
 
 export interface DilocoState extends OuterState {
   readonly layout: TensorLayout
 }
+
+/** With error feedback: what one peer has learnt and the encoding has lost. */
+export type DilocoLocal = {
+  readonly layout: TensorLayout
+  readonly memory: Float32Array // e, [totalSize]
+} | null
 
 /** Validated, and still as compact as it travelled: decoding happens while it is added up. */
 export interface DilocoUpdate {
@@ -38,18 +49,29 @@ export interface DilocoUpdate {
 }
 
 const version = 1
-const stateFormat: StateFormat = { magic: 'GSST', method: 'diloco', version, counters: 0, arrays: 2 }
 
-export function diloco(options: DilocoOptions): SyncMethod<DilocoState, null, DilocoUpdate> {
-  const format = { method: 'diloco', version, encoding: options.encoding } as const
+export const diloco = (options: DilocoOptions): SyncMethod<DilocoState, DilocoLocal, DilocoUpdate> =>
+  averagedPseudoGradients('diloco', options, () => addShares)
+
+/** DiLoCo with what `averageOf` says for each tensor in the place of the mean. */
+export function averagedPseudoGradients(
+  method: 'diloco' | 'decoupled',
+  options: DilocoOptions,
+  averageOf: (entry: TensorEntry) => typeof addShares,
+): SyncMethod<DilocoState, DilocoLocal, DilocoUpdate> {
+  const { innerSteps, encoding, errorFeedback } = options
+  const format = { method, version, encoding } as const
+  const stateFormat: StateFormat = { magic: 'GSST', method, version, counters: 0, arrays: 2 }
+  const localFormat: StateFormat = { magic: 'GSLO', method, version, counters: 0, arrays: 1 }
+  const remembers = errorFeedback !== undefined
+
   return {
-    ...noLocal,
-    id: `diloco/${version}`,
+    id: `${method}/${version}`,
     quantity: 'parameters',
-    innerSteps: options.innerSteps,
+    innerSteps,
     overlapSteps: 0,
     replicated: true,
-    maximumUpdateBytes: ({ entries }) => frameBytes + denseBytes(options.encoding, entries),
+    maximumUpdateBytes: ({ entries }) => frameBytes + denseBytes(encoding, entries),
     stateBytes: (layout) => stateFormatBytes(stateFormat, layout),
 
     createState: (layout, parameters) => {
@@ -57,11 +79,24 @@ export function diloco(options: DilocoOptions): SyncMethod<DilocoState, null, Di
       return { layout, parameters: parameters.slice(), momentum: new Float32Array(layout.totalSize) }
     },
     parameters: (state) => state.parameters,
+    createLocal: (layout) => (remembers ? { layout, memory: new Float32Array(layout.totalSize) } : null),
     startRound: (state) => state.parameters,
 
     encodeUpdate: ({ state, local, values }, layout) => {
       requireSize(values, layout)
-      return { bytes: encodeDense(format, layout, pseudoGradient(state.parameters, values)), local }
+      const delta = pseudoGradient(state.parameters, values)
+      if (local === null || !remembers) return { bytes: encodeDense(format, layout, delta), local }
+      for (let i = 0; i < delta.length; i++) delta[i] = errorFeedback * local.memory[i]! + delta[i]!
+      if (!allWithin(delta, largestMagnitude)) throw diverged()
+      const bytes = encodeDense(format, layout, delta)
+      const sums = sumsFor(layout.entries)
+      const sent = decodeDense(format, layout, bytes)
+      layout.entries.forEach(({ offset, size }, index) => {
+        const sum = sums.subarray(0, size).fill(0)
+        sent[index]!.addScaled(sum, 1)
+        for (let i = 0; i < size; i++) delta[offset + i] = delta[offset + i]! - sum[i]!
+      })
+      return { bytes, local: { layout, memory: delta } }
     },
     decodeUpdate: (bytes, layout) => ({ tensors: decodeDense(format, layout, bytes) }),
     updateNorm: ({ tensors }) => normOf(tensors),
@@ -78,7 +113,7 @@ export function diloco(options: DilocoOptions): SyncMethod<DilocoState, null, Di
       layout.entries.forEach((entry, index) => {
         const sum = sums.subarray(0, entry.size).fill(0)
         const tensors = contributions.map(({ update }) => update.tensors[index]!)
-        addShares(sum, tensors, shares, context)
+        averageOf(entry)(sum, tensors, shares, context)
         nesterovStep(next, state, entry, sum, options)
       })
       return next
@@ -90,5 +125,13 @@ export function diloco(options: DilocoOptions): SyncMethod<DilocoState, null, Di
       const [parameters, momentum] = readState(bytes, stateFormat, layout).arrays
       return { layout, parameters: parameters!, momentum: momentum! }
     },
+    serialiseLocal: (local) =>
+      local === null
+        ? noLocal.serialiseLocal()
+        : writeState(localFormat, local.layout, { counters: [], arrays: [local.memory] }),
+    parseLocal: (bytes, layout) =>
+      remembers
+        ? { layout, memory: readState(bytes, localFormat, layout).arrays[0]! }
+        : noLocal.parseLocal(bytes),
   }
 }

@@ -13,7 +13,16 @@ import { GroundswellError } from '../core/index.ts'
 export const frameBytes = 12
 
 /** Byte 6 of the frame: what one method wrote is never read as another's. */
-export const methodNumbers = { diloco: 0 } as const
+export const methodNumbers = {
+  diloco: 0,
+  'streaming-diloco': 1,
+  'sparse-loco': 2,
+  'data-parallel': 3,
+  demo: 4,
+  distro: 5,
+  noloco: 6,
+  decoupled: 7,
+} as const
 
 export type MethodName = keyof typeof methodNumbers
 
@@ -127,6 +136,8 @@ export function readFloats(source: Uint8Array, byteOffset: number, count: number
  * run produces and far enough below float32's largest value that no sequence of merges can reach infinity.
  */
 export const largestMagnitude = 1e6
+/** What rounding may make of it in an encoding that rounds. */
+export const largestRounded = 1.01e6
 
 /** Whether all values are finite and within `limit`. */
 export function allWithin(values: Float32Array, limit: number): boolean {
