@@ -7,6 +7,8 @@ import type { SyncMethod, TensorLayout } from '../../sync/index.ts'
 export interface CostModel {
   /** Of one peer's update. */
   readonly updateBytes: number
+  /** Whether a peer merges everybody's updates, or only that of the one it was paired with. */
+  readonly pairwise: boolean
   /** Of the state that a newcomer fetches, or whoever missed too much. */
   readonly stateBytes: number
   /** What a newcomer fetches once: tokenizer, programs, its part of the data. */
@@ -30,6 +32,7 @@ export function costsOf(method: SyncMethod, layout: TensorLayout): CostModel {
     parameters: layout.totalSize,
     updateBytes: method.maximumUpdateBytes(layout),
     stateBytes: method.stateBytes(layout),
+    pairwise: !method.replicated,
   })
 }
 
@@ -38,10 +41,12 @@ export function costsOfSizes(sizes: {
   readonly parameters: number
   readonly updateBytes: number
   readonly stateBytes: number
+  readonly pairwise?: boolean
 }): CostModel {
-  const { parameters, updateBytes, stateBytes } = sizes
+  const { parameters, updateBytes, stateBytes, pairwise = false } = sizes
   return {
     updateBytes,
+    pairwise,
     stateBytes,
     setupBytes: 2_000_000,
     setupMs: 2000,

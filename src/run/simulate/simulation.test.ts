@@ -211,7 +211,7 @@ describe('a simulated run', () => {
     })
     expect(report.rounds).toHaveLength(3)
     expect(report.rounds[2]!.inTime).toBeGreaterThan(5000)
-  })
+  }, 180_000)
 })
 
 describe('what cannot be simulated', () => {

@@ -15,7 +15,14 @@ import { type RoundRow, SimulationBook, type SimulationReport } from './report.t
 import { SharedLink } from './shared-link.ts'
 import type { SwarmTraining, TrainedUpdate } from './swarm-training.ts'
 import { VirtualHost } from './virtual-host.ts'
-import { type Action, type PeerMessage, type Surroundings, VirtualPeer } from './virtual-peer.ts'
+import {
+  type Action,
+  type PeerMessage,
+  type RunNews,
+  type Surroundings,
+  type View,
+  VirtualPeer,
+} from './virtual-peer.ts'
 import { createPeers, drawAbsenceMs, outages, type WorldSettings } from './world.ts'
 
 export interface SimulationOptions {
@@ -190,43 +197,57 @@ class Simulation implements Surroundings {
     const { id: by, name } = peer.traits
     const at = { atMs: this.nowMs, peer: by }
     const answer = (refusal?: RefusalOf): void => {
-      const { state } = this.host
+      const view = viewOf(this.host.state, peer)
       this.after(peer.traits.latencyMs, () => {
         if (!peer.isOnline || peer.epoch !== epoch) return
-        if (refusal === undefined) return peer.onView(state, message.type)
-        return peer.onRefused(refusal, state, message)
+        if (refusal === undefined) peer.onView(view, message.type)
+        else peer.onRefused(refusal, view, message)
       })
     }
     switch (message.type) {
       case 'hello':
-        return answer()
-      case 'join':
-        if (isIn(this.host.state, peer)) {
-          if (!message.fresh) return answer()
-          // Its process is another one than the one that is in the run.
-          this.apply({ ...at, type: 'vanished' })
+        answer()
+        break
+      case 'join': {
+        const known = isIn(this.host.state, peer)
+        if (known && !message.fresh) {
+          answer()
+          break
         }
-        return answer(this.apply({ ...at, type: 'joined', name, addresses: [] }))
-      case 'ready':
-        return answer(this.apply({ ...at, type: 'ready', stepsPerSecond: message.stepsPerSecond }))
-      case 'leave':
-        return void this.apply({ ...at, type: 'left' })
-      case 'report': {
-        const startMs = Math.max(this.nowMs, this.hostBusyUntilMs)
-        this.hostBusyUntilMs = startMs + this.costs.decodeMs
-        const { lease, update } = message
-        this.after(this.hostBusyUntilMs - this.nowMs, () => {
-          const { steps, round } = lease
-          const work = { ...update, steps, round, report: new Uint8Array(0) }
-          const refusal = this.apply({ ...at, ...work, atMs: this.nowMs, type: 'contributed' })
-          if (refusal === undefined) this.book.accepted(peer, lease, this.nowMs)
-          answer(refusal)
-        })
-        return
+        // A process that has just begun is another one than the one that is in the run.
+        if (known) this.apply({ ...at, type: 'vanished' })
+        answer(this.apply({ ...at, type: 'joined', name, addresses: [] }))
+        break
       }
+      case 'ready':
+        answer(this.apply({ ...at, type: 'ready', stepsPerSecond: message.stepsPerSecond }))
+        break
+      case 'leave':
+        this.apply({ ...at, type: 'left' })
+        break
+      case 'report':
+        this.check(message, peer, answer)
+        break
       default:
         throw new TypeError(`no message ${String(message satisfies never)}`)
     }
+  }
+
+  /** The host checks one update after the other, and then counts it. */
+  private check(
+    { lease, update }: Extract<PeerMessage, { type: 'report' }>,
+    peer: VirtualPeer,
+    answer: (refusal: RefusalOf) => void,
+  ): void {
+    this.hostBusyUntilMs = Math.max(this.nowMs, this.hostBusyUntilMs) + this.costs.decodeMs
+    this.after(this.hostBusyUntilMs - this.nowMs, () => {
+      const { steps, round } = lease
+      const by = { atMs: this.nowMs, peer: peer.traits.id }
+      const report = new Uint8Array(0)
+      const refusal = this.apply({ type: 'contributed', ...by, ...update, steps, round, report })
+      if (refusal === undefined) this.book.accepted(peer, lease, this.nowMs)
+      answer(refusal)
+    })
   }
 
   /** Gives the event to the reducer, does what follows from it, and tells the peers what they wait for. */
@@ -296,11 +317,13 @@ class Simulation implements Surroundings {
   }
 
   private broadcast(state: RunState, concerns: (peer: VirtualPeer) => boolean): void {
+    const run = newsOf(state)
     for (const peer of this.peers) {
       if (!peer.isOnline || !concerns(peer)) continue
       const { epoch } = peer
+      const view = { run, you: state.members.get(peer.traits.id) }
       this.after(peer.traits.latencyMs, () => {
-        if (peer.isOnline && peer.epoch === epoch) return peer.onView(state)
+        if (peer.isOnline && peer.epoch === epoch) peer.onView(view)
       })
     }
   }
@@ -364,6 +387,14 @@ class Simulation implements Surroundings {
 }
 
 type RefusalOf = { readonly code: string; readonly message: string } | undefined
+
+function viewOf(state: RunState, peer: VirtualPeer): View {
+  return { run: newsOf(state), you: state.members.get(peer.traits.id) }
+}
+
+function newsOf({ version, phase, closed, checkpoint, rewarmRound }: RunState): RunNews {
+  return { version, phase, closed, checkpoint, rewarmRound }
+}
 
 function isIn(state: RunState, peer: VirtualPeer): boolean {
   const member = state.members.get(peer.traits.id)

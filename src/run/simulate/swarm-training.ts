@@ -6,6 +6,7 @@
 import { type Cid, cidOf } from '../../core/index.ts'
 import type { PeerId } from '../../swarm/index.ts'
 import type { Contribution, MergeContext, SyncMethod, TensorLayout } from '../../sync/index.ts'
+import { rewarmFactor, schedulePosition } from '../schedule-position.ts'
 import type { ClosedRound, Lease } from '../state.ts'
 import { firstBatches } from './invariants.ts'
 
@@ -40,7 +41,8 @@ export interface SwarmTrainingOptions {
   readonly learningRateAt: (scheduleStep: number) => number
   /** Inner steps over which the rate rises again after everybody had gone. */
   readonly rewarmSteps: number
-  readonly clipToMedianNorm?: boolean
+  /** As real runs do, unless told otherwise. */
+  readonly clipToMedianNorm?: boolean | undefined
 }
 
 /** What a peer has made of a lease. */
@@ -249,14 +251,11 @@ export class SwarmTraining {
     { round, steps }: Lease,
     rewarmRound: number | null,
   ): { scheduleStep: number; learningRateScale: number } {
-    const { innerSteps } = this.options.method
-    const scheduleStep = (round - 1) * innerSteps + Math.floor((i * innerSteps) / steps)
-    const since =
-      rewarmRound === null ? Number.POSITIVE_INFINITY : scheduleStep - (rewarmRound - 1) * innerSteps
-    return {
-      scheduleStep,
-      learningRateScale: Math.min(1, (since + 1) / Math.max(1, this.options.rewarmSteps)),
-    }
+    const { method, rewarmSteps } = this.options
+    const { innerSteps } = method
+    const scheduleStep = schedulePosition({ round, index: i, steps, innerSteps })
+    const rewarm = rewarmRound === null ? null : { round: rewarmRound, steps: rewarmSteps }
+    return { scheduleStep, learningRateScale: rewarmFactor(rewarm, scheduleStep, innerSteps) }
   }
 
   private rateOfRound(round: number): number {
@@ -281,7 +280,7 @@ export class SwarmTraining {
       round,
       seed,
       learningRate: this.rateOfRound(round),
-      clipToMedianNorm: this.options.clipToMedianNorm ?? false,
+      clipToMedianNorm: this.options.clipToMedianNorm ?? true,
       self: peer === undefined ? null : this.names[peer]!,
     }
   }

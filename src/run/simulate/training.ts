@@ -3,7 +3,7 @@
  * model at equal tokens or, with the lines and machines of a simulated world, at equal time. The peers, their leases and
  * their rounds are those of a real run.
  */
-import { batchAt, type Dataset } from '../../data/index.ts'
+import { batchNumbered, type Dataset } from '../../data/index.ts'
 import {
   flatten,
   type LlamaConfig,
@@ -65,13 +65,13 @@ export async function trainTogether(options: TogetherOptions): Promise<TogetherR
   const { batchSize, gradientAccumulation, sequenceLength } = inner
   const layout = layoutOf(model)
   const schedule = scheduleOf(inner)
-  const batch = { seed, replica: 0, replicas: 1, batchSize: batchSize * gradientAccumulation, sequenceLength }
+  const batch = { seed, batchSize: batchSize * gradientAccumulation, sequenceLength }
   await using learner = await llamaLearner(options)
-  return together(options, {
+  return await together(options, {
     layout,
     learner,
     parameters: flatten(options.parameters, layout),
-    batch: (step) => batchAt(dataset, { ...batch, step }),
+    batch: (number) => batchNumbered(dataset, { ...batch, batch: number }),
     learningRateAt: (step) => learningRateAt(schedule, step),
     batchTokens: batchSize * gradientAccumulation * sequenceLength,
   })
@@ -126,11 +126,10 @@ async function together(options: Together, subject: Subject): Promise<TogetherRe
     quorum: 1,
     ...options.policy,
   })
-  const { clipToMedianNorm = false } = options
   const training = new SwarmTraining({
     ...subject,
     method,
-    clipToMedianNorm,
+    clipToMedianNorm: options.clipToMedianNorm,
     rewarmSteps: policy.rewarmSteps,
   })
   const report = await simulate({

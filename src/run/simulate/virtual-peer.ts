@@ -4,7 +4,7 @@
  * that take their time. It decides as run/trainer-peer.ts and run/replica.ts do.
  */
 import type { Refusal } from '../reducer.ts'
-import { isPresent, type Lease, type Member, type RunState } from '../state.ts'
+import { type ClosedRound, isPresent, type Lease, type Member, type RunState } from '../state.ts'
 import type { CostModel } from './costs.ts'
 import { type PeerAccount, PeerClock } from './peer-account.ts'
 import type { SwarmTraining, TrainedUpdate } from './swarm-training.ts'
@@ -25,6 +25,16 @@ export type PeerMessage =
   | { readonly type: 'ready'; readonly stepsPerSecond: number }
   | { readonly type: 'leave' }
   | { readonly type: 'report'; readonly lease: Lease; readonly update: TrainedUpdate }
+
+/** What the host tells a peer: how the run stands, and what it has of the peer itself. */
+export interface View {
+  readonly run: RunNews
+  /** Undefined when it is not in the run. */
+  readonly you: Member | undefined
+}
+
+/** What is the same for all peers. Small: many a peer holds an old one. */
+export type RunNews = Pick<RunState, 'version' | 'phase' | 'closed' | 'checkpoint' | 'rewarmRound'>
 
 export type Action = () => void | Promise<void>
 
@@ -68,7 +78,7 @@ export class VirtualPeer {
   private readonly around: Surroundings
   private readonly clock = new PeerClock()
   private online = false
-  private view: RunState | undefined
+  private view: View | undefined
   private activity: Activity | undefined
   /** What to go on with after sleep. */
   private resume: (() => void) | undefined
@@ -108,20 +118,22 @@ export class VirtualPeer {
     this.join(true)
   }
 
-  /** The host's state, as it was when it was sent. */
-  onView(state: RunState, answers?: PeerMessage['type']): void | Promise<void> {
-    this.see(state)
+  /** How things stood when the host sent it. */
+  onView(view: View, answers?: PeerMessage['type']): void {
+    this.see(view)
     if (answers === 'join') {
       this.joining = false
       this.saidReady = false
     }
-    if (answers === 'report') return this.onVerdict(true)
-    if (this.working !== undefined) this.abandonIfExpired()
-    return this.decide()
+    if (answers === 'report') this.onVerdict(true)
+    else {
+      if (this.working !== undefined) this.abandonIfExpired()
+      this.decide()
+    }
   }
 
-  onRefused(refusal: Refusal, state: RunState, message: PeerMessage): void {
-    this.see(state)
+  onRefused(refusal: Refusal, view: View, message: PeerMessage): void {
+    this.see(view)
     switch (message.type) {
       case 'join':
         this.account.refusedJoins++
@@ -210,42 +222,52 @@ export class VirtualPeer {
     this.around.tellHost(this, { type: 'join', fresh })
   }
 
-  private see(state: RunState): void {
-    if (this.view === undefined || state.version >= this.view.version) this.view = state
+  private see(view: View): void {
+    if (this.view === undefined || view.run.version >= this.view.run.version) this.view = view
     // Whoever still fetches what to merge may train meanwhile, as far as the method lets it.
-    if (this.around.overlapSteps > 0 && this.overlapsFromMs === undefined && this.me?.lease != null) {
-      this.overlapsFromMs = this.around.nowMs
-    }
+    if (this.overlapsFromMs === undefined && this.me?.lease != null) this.overlapsFromMs = this.around.nowMs
   }
 
   /** As the newest view has it, while it is in the run. */
   private get me(): Member | undefined {
-    const member = this.view?.members.get(this.traits.id)
-    return member !== undefined && isPresent(member) ? member : undefined
+    const you = this.view?.you
+    return you !== undefined && isPresent(you) ? you : undefined
   }
 
   /** What comes next, when nothing is under way. */
   private decide(): void {
     const { view, me } = this
-    if (!this.online || view === undefined || view.phase === 'finished') return
-    if (me === undefined) return this.join(false)
-    if (this.activity !== undefined) return
-    if (!this.hasSetUp) return this.setUp()
-    const missing = this.missing(view)
-    if (missing === 'wait') return
-    if (missing !== undefined) return this.catchUp(missing)
-    if (me.status === 'joining') {
-      if (this.saidReady) return
-      this.saidReady = true
-      const measured = this.traits.stepsPerSecond / drawSlowness(this.around.world, this.traits.random)
-      return this.around.tellHost(this, { type: 'ready', stepsPerSecond: measured })
-    }
+    if (!this.online || view === undefined || view.run.phase === 'finished') return
+    if (me === undefined) this.join(false)
+    else if (this.activity === undefined) this.decideAs(me, view.run)
+  }
+
+  private decideAs(me: Member, run: RunNews): void {
+    const missing = this.hasSetUp ? this.missing(run) : undefined
+    if (!this.hasSetUp) this.setUp()
+    else if (missing === 'wait') return
+    else if (missing !== undefined) this.catchUp(missing)
+    else if (me.status === 'joining') this.sayReady()
+    else if (!this.reportAgain(me) && me.lease !== null) this.train(me.lease)
+  }
+
+  private sayReady(): void {
+    if (this.saidReady) return
+    this.saidReady = true
+    const { world } = this.around
+    const stepsPerSecond = this.traits.stepsPerSecond / drawSlowness(world, this.traits.random)
+    this.around.tellHost(this, { type: 'ready', stepsPerSecond })
+  }
+
+  /** What the host did not take because it thought this peer gone; whether it can still count. */
+  private reportAgain({ lease }: Member): boolean {
     const { unreported } = this
+    if (unreported === undefined) return false
     this.unreported = undefined
-    if (unreported !== undefined && isSameLease(me.lease, unreported.lease)) {
-      return this.report(unreported.lease, unreported.update)
-    }
-    if (me.lease !== null) this.train(me.lease)
+    const counts = isSameLease(lease, unreported.lease)
+    if (counts) this.report(unreported.lease, unreported.update)
+    else this.around.training?.settle(this.index, false)
+    return counts
   }
 
   private setUp(): void {
@@ -254,27 +276,27 @@ export class VirtualPeer {
       this.hasFetchedSetup = true
       this.spend(costs.setupMs, 'preparing', () => {
         this.hasSetUp = true
-        return this.goOn()
+        this.goOn()
       })
     })
   }
 
   /** What lies between its copy and the run's newest round. */
-  private missing(view: RunState): Missing | 'wait' | undefined {
-    const { checkpoint } = view
-    const closed = view.closed.filter(({ round }) => round > this.held)
+  private missing(run: RunNews): Missing | 'wait' | undefined {
+    const { checkpoint } = run
+    const closed = run.closed.filter(({ round }) => round > this.held)
     if (!this.inMemory) {
-      if (this.held === checkpoint.round) {
-        this.inMemory = true
-        this.around.training?.fetch(this.index, checkpoint.round)()
-        return this.missing(view)
-      }
-      return { bytes: this.around.costs.stateBytes, round: checkpoint.round, merges: undefined }
+      const onDisk = this.held === checkpoint.round
+      const bytes = onDisk ? 0 : this.around.costs.stateBytes
+      return { bytes, round: checkpoint.round, merges: undefined }
     }
     const newest = closed.at(-1)
     if (newest === undefined) return undefined
     const { costs } = this.around
     const updates = closed.reduce((sum, { accepted }) => sum + accepted.length, 0)
+    if (costs.pairwise && closed[0]!.round === this.held + 1) {
+      return { ...pairsOf(closed), workMs: closed.length * (costs.decodeMs + costs.outerStepMs) }
+    }
     const listed = closed.every(({ accepted }) => accepted.length <= maximumListed)
     const cheaper = closed.length === 1 || updates * costs.updateBytes <= costs.stateBytes
     if (closed[0]!.round === this.held + 1 && listed && (cheaper || checkpoint.round <= this.held)) {
@@ -311,7 +333,7 @@ export class VirtualPeer {
     const { world, training, nowMs, overlapSteps } = this.around
     const { random, stepsPerSecond } = this.traits
     this.working = lease
-    training?.begin(this.index, lease, this.view!.rewarmRound)
+    training?.begin(this.index, lease, this.view!.run.rewarmRound)
     const stepMs = (1000 / stepsPerSecond) * drawSlowness(world, random)
     const waitedMs = nowMs - (this.overlapsFromMs ?? nowMs)
     const ahead = Math.min(overlapSteps, lease.steps, Math.floor(waitedMs / stepMs))
@@ -334,7 +356,8 @@ export class VirtualPeer {
       this.around.training?.settle(this.index, false)
       this.around.tellHost(this, { type: 'leave' })
       this.view = undefined
-      return this.join(false)
+      this.join(false)
+      return
     }
     this.spend(this.around.costs.encodeMs, 'preparing', () =>
       this.transfer(
@@ -391,8 +414,8 @@ export class VirtualPeer {
   }
 
   private download(bytes: number, done: Action): void {
-    if (bytes === 0) return void this.spend(0, 'preparing', done)
-    this.transfer((then) => this.around.download(this, bytes, then), done)
+    if (bytes === 0) this.spend(0, 'preparing', done)
+    else this.transfer((then) => this.around.download(this, bytes, then), done)
   }
 
   /** A transfer that begins anew when it was broken off. */
@@ -441,6 +464,15 @@ interface Missing {
   /** Rounds to merge; undefined where the merged state is fetched. */
   readonly merges: readonly number[] | undefined
   readonly workMs?: number
+}
+
+/** One update of each round, about as large as any. */
+function pairsOf(closed: readonly ClosedRound[]): Missing {
+  return {
+    bytes: closed.reduce((sum, { accepted }) => sum + (accepted[0]?.bytes ?? 0), 0),
+    round: closed.at(-1)!.round,
+    merges: closed.map(({ round }) => round),
+  }
 }
 
 function isSameLease(one: Lease | null, other: Lease): boolean {
