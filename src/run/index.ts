@@ -1,6 +1,7 @@
 /** Floor 4: a run and the roles in it. The state machine, its log, the host and the trainer. */
 export * from './events.ts'
 export { Host, type HostInit, openHost } from './host.ts'
+export * from './history.ts'
 export * from './log.ts'
 export * from './manifest.ts'
 export * from './node-files.ts'
