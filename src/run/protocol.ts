@@ -26,6 +26,8 @@ export const protocolLimits = {
   /** Entries on a page of the ledger, and entries of the log that are looked at for one page. */
   maxLedgerEntries: 64,
   maxLedgerScan: 2048,
+  /** Of an answer to a peer other than a view. */
+  maxAnswerBytes: 8192,
   maxStatusBytes: 262_144,
   maxLedgerBytes: 524_288,
 } as const

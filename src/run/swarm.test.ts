@@ -1,8 +1,9 @@
 import { afterEach, describe, expect, test } from 'vitest'
 import { messageOf, seededRandom, systemClock } from '../core/index.ts'
-import { MemoryNetwork, type PeerId } from '../swarm/index.ts'
-import { isPresent, stateHash } from './reducer.ts'
+import { MemoryNetwork } from '../swarm/index.ts'
+import { stateHash } from './queries.ts'
 import { replay } from './replay.ts'
+import { isPresent } from './state.ts'
 import type { HostStatus } from './status.ts'
 import {
   impatient,
@@ -176,23 +177,23 @@ describe('a host that is killed', () => {
       await swarm.startHost()
       const after = swarm.host.status()
       expect(after.checkpoint.round).toBeGreaterThanOrEqual(before.checkpoint.round)
-      for (const [peer, { contributions }] of Object.entries(before.members)) {
-        const now = after.members.find((each) => each.peer === (peer as PeerId))!
+      for (const [peer, { contributions }] of before.members) {
+        const now = after.members.find((each) => each.peer === peer)!
         expect(now.contributions).toBeGreaterThanOrEqual(contributions)
       }
     }
     await swarm.host.finished
     await expectSameCheckpoint(members)
     const { members: all } = await replay(swarm.log)
-    for (const { identity } of members) expect(all[identity.peerId]!.contributions).toBeGreaterThan(5)
+    for (const { identity } of members) expect(all.get(identity.peerId)!.contributions).toBeGreaterThan(5)
   })
 
   test('while it merges does so after its restart', async () => {
     await start({ rounds: { rounds: 1 } }, 1, 2, 3)
     // The moment between the last contribution and the checkpoint: all of it is in the log.
-    await swarm.until(({ phase }) => phase === 'merging')
+    await swarm.until(({ phase }) => phase === 'coolingDown')
     await swarm.killHost()
-    expect((await replay(swarm.log)).phase).toBe('merging')
+    expect((await replay(swarm.log)).phase).toBe('coolingDown')
     await swarm.startHost()
     await swarm.host.finished
     expect(swarm.host.checkpoint().round).toBe(1)
@@ -301,6 +302,6 @@ describe('stores', () => {
     expect((await swarm.hostBlobs.list()).length).toBeLessThanOrEqual(5 + 3 * 2 + 9 * 2)
     for (const { blobs } of members)
       expect((await blobs.list()).length).toBeLessThanOrEqual(2 + 2 * 2 + 3 * 2)
-    expect(Object.values((await replay(swarm.log)).members).filter(isPresent)).toEqual([])
+    expect([...(await replay(swarm.log)).members.values()].filter(isPresent)).toEqual([])
   })
 })

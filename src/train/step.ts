@@ -121,7 +121,7 @@ export function buildApplyStep({
 
 type Weights = Readonly<Record<string, Tensor>>
 
-export function lossOfBatch(options: BatchOptions, weights: Weights): { tokens: Tensor; loss: Tensor } {
+function lossOfBatch(options: BatchOptions, weights: Weights): { tokens: Tensor; loss: Tensor } {
   const { config, batchSize, sequenceLength } = options
   const tokens = parameter('tokens', [batchSize, sequenceLength + 1], 'int32')
   return { tokens, loss: llamaLoss({ config, weights, ...inputsAndTargets(tokens) }) }
@@ -137,7 +137,7 @@ function gradientSums(weights: Weights): Record<string, Tensor> {
   )
 }
 
-export function gradientsOf(loss: Tensor, weights: Weights): Tensor[] {
+function gradientsOf(loss: Tensor, weights: Weights): Tensor[] {
   return grad(loss, Object.values(weights))
 }
 

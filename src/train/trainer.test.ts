@@ -11,7 +11,6 @@ import {
   layoutOf,
   llamaConfig,
   type Parameters,
-  unflatten,
 } from '../model/index.ts'
 import { type Backend, openBackend } from '../runtime/index.ts'
 import { Evaluator } from './evaluator.ts'
@@ -254,54 +253,5 @@ test('a loss that is no number ends the run with a way out', async () => {
   await trainer.setParameters(broken)
   await expect(trainer.step(Int32Array.from(dataset.trainTokens.slice(0, 26)))).rejects.toMatchObject({
     code: 'train/diverged',
-  })
-})
-
-describe('the gradient alone', () => {
-  const batchOf = (rows: number, seedOf: string): Int32Array => {
-    const random = seededRandom(seedOf)
-    return Int32Array.from({ length: rows * (settings.sequenceLength + 1) }, () => random.nextInt(256))
-  }
-
-  test('is the slope of the loss, and changes nothing', async () => {
-    await using trainer = await newTrainer()
-    const tokens = batchOf(settings.batchSize, 'slope')
-    const layout = layoutOf(config)
-    const before = flatten(await trainer.parameters(), layout)
-    const { loss, gradient } = await trainer.gradient(tokens)
-    expect(flatten(await trainer.parameters(), layout)).toEqual(before)
-    expect(trainer.steps).toBe(0)
-    const slope = flatten(gradient, layout)
-    const squares = slope.reduce((sum, value) => sum + value ** 2, 0)
-    // A small step along the gradient raises the loss by that step times its square.
-    const length = 1e-3 / Math.sqrt(squares)
-    const moved = before.map((value, i) => value + length * slope[i]!)
-    await trainer.setParameters(unflatten(moved, layout))
-    const { loss: after } = await trainer.gradient(tokens)
-    expect((after - loss) / (length * squares)).toBeCloseTo(1, 1)
-  })
-
-  test('of several batches is their mean', async () => {
-    await using one = await newTrainer()
-    await using two = await newTrainer({ gradientAccumulation: 2 })
-    const tokens = batchOf(2 * settings.batchSize, 'mean')
-    const half = tokens.length / 2
-    const layout = layoutOf(config)
-    const slope = async (of: Trainer, part: Int32Array): Promise<Float32Array> =>
-      flatten((await of.gradient(part)).gradient, layout)
-    const first = await slope(one, tokens.subarray(0, half))
-    const second = await slope(one, tokens.subarray(half))
-    const both = await slope(two, tokens)
-    for (let i = 0; i < both.length; i++) expect(both[i]).toBeCloseTo((first[i]! + second[i]!) / 2, 5)
-  })
-
-  test('scales the rate of a step where it is asked to', async () => {
-    await using trainer = await newTrainer()
-    const full = await trainer.step(batchOf(settings.batchSize, 'rate'))
-    const half = await trainer.step(batchOf(settings.batchSize, 'rate'), {
-      scheduleStep: 0,
-      learningRateScale: 0.5,
-    })
-    expect(half.learningRate).toBeCloseTo(full.learningRate / 2)
   })
 })

@@ -8,7 +8,6 @@ import type { LlamaConfig, Parameters } from '../model/index.ts'
 import type { Backend, Executable, HostTensor, State } from '../runtime/index.ts'
 import type { TensorSpec } from '../tensor/index.ts'
 import { compileEvaluation, lossOf, meanLoss } from './evaluator.ts'
-import { compileGradients, gradientsAt } from './gradients.ts'
 import { learningRateAt } from './schedule.ts'
 import { scheduleOf, type TrainingSettings } from './settings.ts'
 import { initialTrainingState, parametersOf, residentParameters } from './step.ts'
@@ -57,7 +56,6 @@ export class Trainer implements AsyncDisposable {
   /** Of the state, what a snapshot holds. */
   private readonly savedNames: readonly string[]
   private evaluation: Executable | undefined
-  private gradients: Executable | undefined
   private done = 0
 
   private constructor(
@@ -95,17 +93,17 @@ export class Trainer implements AsyncDisposable {
    * @param tokens int32 [batchSize · gradientAccumulation, sequenceLength + 1], row-major
    * @param options `scheduleStep`: where in the schedule this step stands when that is not the number of steps done
    *   here, as for a peer that joins a run late; the moments, and their bias correction, are always its own.
-   *   `learningRateScale`: a factor on the rate of the schedule
+   *   `rateScale`: what the schedule's rate is multiplied with
    * @throws GroundswellError `train/diverged` when the loss or the gradient is no number; the state is then lost
    */
   async step(
     tokens: Int32Array,
-    options: { readonly scheduleStep?: number; readonly learningRateScale?: number } = {},
+    options: { readonly scheduleStep?: number; readonly rateScale?: number } = {},
   ): Promise<StepReport> {
     const { batchSize, gradientAccumulation, sequenceLength } = this.settings
     const rows = batchSize * gradientAccumulation
-    const { scheduleStep = this.done, learningRateScale = 1 } = options
-    const learningRate = learningRateScale * learningRateAt(scheduleOf(this.settings), scheduleStep)
+    const { scheduleStep = this.done, rateScale = 1 } = options
+    const learningRate = rateScale * learningRateAt(scheduleOf(this.settings), scheduleStep)
     const inputs = { tokens, learningRate, step: this.done + 1 }
     const { loss, gradientNorm } = await this.runner.run(this.state, inputs)
     this.done++
@@ -116,16 +114,6 @@ export class Trainer implements AsyncDisposable {
       })
     }
     return { step: this.done, loss, gradientNorm, learningRate, tokens: rows * sequenceLength }
-  }
-
-  /**
-   * The mean gradient of a step's tokens at the parameters held now, by their Hugging Face names and before clipping,
-   * and the loss there. Parameters, moments and steps stay as they are.
-   */
-  async gradient(tokens: Int32Array): Promise<{ loss: number; gradient: Parameters }> {
-    const { backend, config, settings, state } = this
-    this.gradients ??= await compileGradients(backend, { ...settings, config })
-    return gradientsAt(this.gradients, state, config, tokens)
   }
 
   /**
@@ -146,6 +134,13 @@ export class Trainer implements AsyncDisposable {
   /** Replaces the parameters and keeps the moments and the step, as a merge between peers does. */
   async setParameters(parameters: Parameters): Promise<void> {
     await this.state.write(residentParameters(this.config, parameters))
+  }
+
+  /** Forgets the moments and the steps done; the parameters stay. */
+  async resetOptimiser(): Promise<void> {
+    const parameters = await this.state.read(this.parameterNames)
+    await this.state.write(initialTrainingState(this.config, parametersOf(this.config, parameters)))
+    this.done = 0
   }
 
   async snapshot(): Promise<TrainerSnapshot> {
@@ -173,7 +168,6 @@ export class Trainer implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.evaluation?.[Symbol.asyncDispose]()
-    await this.gradients?.[Symbol.asyncDispose]()
     await this.runner[Symbol.asyncDispose]()
     await this.state[Symbol.asyncDispose]()
   }
