@@ -111,7 +111,11 @@ export function createProgram(context: CommandContext): Command {
     .option('--method <name>', 'what peers exchange, with the defaults of a run file', 'diloco')
     .option('--inner-steps <n>', 'inner steps of a middling peer in a round (H)', positive)
     .option('--parameters <n>', 'parameters of the model', positive, 3_300_000)
-    .option('--method-bytes <b>', 'bytes per parameter of one update, instead of what the method needs', above0)
+    .option(
+      '--method-bytes <b>',
+      'bytes per parameter of one update, instead of what the method needs',
+      above0,
+    )
     .option('--step-ms <ms>', 'time of one inner step on a middling peer', above0, 1000)
     .option('--speed-spread <x>', 'how many times as fast as the slowest the fastest peer is', atLeast1, 4)
     .option('--up <mbit>', 'line of a middling peer to the others, in Mb/s', above0, 20)
@@ -120,15 +124,18 @@ export function createProgram(context: CommandContext): Command {
     .option('--host-down <mbit>', 'the same of the host', above0, 1000)
     .option('--reachable <share>', 'share of the peers’ lines that others can fetch from', shareFrom0, 0.5)
     .option('--latency <ms>', 'one way between a middling peer and the host', nonnegative, 40)
-    .option('--churn <share>', 'share of the peers that go in the time of a round, and come back', belowOne, 0)
+    .option(
+      '--churn <share>',
+      'share of the peers that go in the time of a round, and come back',
+      belowOne,
+      0,
+    )
     .option('--drop <share>', 'share of the updates that are made and never arrive', belowOne, 0)
     .option('--quorum <share>', 'share of a round’s peers whose updates start the grace period', share, 0.67)
     .option('--grace <s>', 'seconds that a round stays open after its quorum', nonnegative, 10)
     .option('--staleness <n>', 'rounds by which an update may be late', count, 1)
     .addOption(
-      new Option('--train <what>', 'train for real in it')
-        .choices(['none', 'toy', 'llama'])
-        .default('none'),
+      new Option('--train <what>', 'train for real in it').choices(['none', 'toy', 'llama']).default('none'),
     )
     .option('--data <path>', 'text for --train llama, instead of the texts that came with the install')
     .addOption(new Option('--backend <name>', 'what computes').choices(backends).default('auto'))

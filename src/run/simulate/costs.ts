@@ -2,6 +2,7 @@
  * What a round costs: bytes that travel and time that is spent on anything but inner steps. Sizes come from the
  * method itself where there is one; times are proportional to the number of parameters that are gone through.
  */
+import { countParameters, layoutOf, llamaConfig } from '../../model/index.ts'
 import type { SyncMethod, TensorLayout } from '../../sync/index.ts'
 
 export interface CostModel {
@@ -34,6 +35,33 @@ export function costsOf(method: SyncMethod, layout: TensorLayout): CostModel {
     stateBytes: method.stateBytes(layout),
     pairwise: !method.replicated,
   })
+}
+
+/** Costs of a method on a Llama of about so many parameters, in proportion. */
+export function costsOfParameters(method: SyncMethod, parameters: number): CostModel {
+  const layout = llamaOfSize(parameters)
+  const scale = parameters / layout.totalSize
+  const { updateBytes, stateBytes, pairwise } = costsOf(method, layout)
+  return costsOfSizes({
+    parameters,
+    updateBytes: Math.ceil(updateBytes * scale),
+    stateBytes: Math.ceil(stateBytes * scale),
+    pairwise,
+  })
+}
+
+/** The smallest with at least so many parameters, in the proportions of published ones: a layer for 64 of its width. */
+function llamaOfSize(parameters: number): TensorLayout {
+  for (let width = 64; ; width += 64) {
+    const config = llamaConfig({
+      vocabularySize: 256,
+      hiddenSize: width,
+      intermediateSize: 64 * Math.ceil(width / 24),
+      layers: Math.max(4, width / 64),
+      attentionHeads: width / 64,
+    })
+    if (countParameters(config) >= parameters) return layoutOf(config)
+  }
 }
 
 /** Costs from sizes alone, for models and methods that need not exist. */

@@ -2,10 +2,25 @@
  * A Llama and its optimiser as the learner of a simulation: one trainer on one backend, whose parameters and moments
  * are exchanged for those of the peer whose turn it is.
  */
-import { validationBatches, type Dataset } from '../../data/index.ts'
-import { flatten, type LlamaConfig, layoutOf, type Parameters, unflatten } from '../../model/index.ts'
+import { type Dataset, validationBatches } from '../../data/index.ts'
+import {
+  flatten,
+  type LlamaConfig,
+  layoutOf,
+  type ParameterLayout,
+  type Parameters,
+  unflatten,
+} from '../../model/index.ts'
 import type { Backend } from '../../runtime/index.ts'
-import { Evaluator, Trainer, type TrainerSettings, type TrainerSnapshot } from '../../train/index.ts'
+import type { SyncMethod } from '../../sync/index.ts'
+import {
+  Evaluator,
+  GradientTrainer,
+  Trainer,
+  type TrainerOptions,
+  type TrainerSettings,
+  type TrainerSnapshot,
+} from '../../train/index.ts'
 import type { Learner } from './swarm-training.ts'
 
 export interface LlamaLearnerOptions {
@@ -17,31 +32,61 @@ export interface LlamaLearnerOptions {
   readonly evaluationBatches: number
 }
 
-export async function llamaLearner(options: LlamaLearnerOptions): Promise<Learner & AsyncDisposable> {
-  const { backend, model, parameters, inner, dataset, evaluationBatches } = options
+/** For methods that exchange gradients, `quantity` 'gradient', it has no optimiser and gives gradients alone. */
+export async function llamaLearner(
+  options: LlamaLearnerOptions,
+  quantity: SyncMethod['quantity'],
+): Promise<Learner & AsyncDisposable> {
+  const { backend, model: config, parameters, inner, dataset, evaluationBatches } = options
   const { batchSize, sequenceLength } = inner
-  const layout = layoutOf(model)
-  const trainer = await Trainer.create({ backend, config: model, parameters, settings: inner })
-  const evaluator = await Evaluator.create({ backend, config: model, parameters, batchSize, sequenceLength })
+  const layout = layoutOf(config)
+  const evaluator = await Evaluator.create({ backend, config, parameters, batchSize, sequenceLength })
   const validation = validationBatches(dataset, { batchSize, sequenceLength, maxBatches: evaluationBatches })
-  const fresh = await trainer.snapshot()
+  const engine = { backend, config, parameters, settings: inner }
+  const learner = await (quantity === 'gradient' ? gradientsOf(engine, layout) : stepsOf(engine, layout))
   return {
-    step: async (tokens, at) => (await trainer.step(tokens, at)).loss,
-    gradient: async (tokens) => {
-      const { loss, gradient } = await trainer.gradient(tokens)
-      return { loss, gradient: flatten(gradient, layout) }
-    },
-    parameters: async () => flatten(await trainer.parameters(), layout),
-    setParameters: (flat) => trainer.setParameters(unflatten(flat, layout)),
-    memory: () => trainer.snapshot(),
-    recall: (memory) => trainer.restore((memory as TrainerSnapshot | undefined) ?? fresh),
+    ...learner,
     evaluate: async (flat) => {
       await evaluator.setParameters(unflatten(flat, layout))
       return evaluator.evaluate(validation)
     },
     [Symbol.asyncDispose]: async () => {
       await evaluator[Symbol.asyncDispose]()
-      await trainer[Symbol.asyncDispose]()
+      await learner[Symbol.asyncDispose]()
     },
+  }
+}
+
+type Engine = Omit<Learner, 'evaluate'> & AsyncDisposable
+
+async function stepsOf(options: TrainerOptions, layout: ParameterLayout): Promise<Engine> {
+  const trainer = await Trainer.create(options)
+  const fresh = await trainer.snapshot()
+  return {
+    step: (tokens, at) => trainer.step(tokens, at),
+    gradient: () => Promise.reject(new TypeError('This method exchanges parameters, not gradients.')),
+    parameters: async () => flatten(await trainer.parameters(), layout),
+    setParameters: (flat) => trainer.setParameters(unflatten(flat, layout)),
+    memory: () => trainer.snapshot(),
+    recall: (memory) => trainer.restore((memory as TrainerSnapshot | undefined) ?? fresh),
+    [Symbol.asyncDispose]: () => trainer[Symbol.asyncDispose](),
+  }
+}
+
+async function gradientsOf(options: TrainerOptions, layout: ParameterLayout): Promise<Engine> {
+  const trainer = await GradientTrainer.create(options)
+  const parameters = (): Promise<never> =>
+    Promise.reject(new TypeError('This method exchanges gradients, not parameters.'))
+  return {
+    step: parameters,
+    parameters,
+    gradient: async (tokens) => {
+      const { gradient, ...done } = await trainer.gradient(tokens)
+      return { ...done, gradient: flatten(gradient, layout) }
+    },
+    setParameters: (flat) => trainer.setParameters(unflatten(flat, layout)),
+    memory: async () => undefined,
+    recall: async () => undefined,
+    [Symbol.asyncDispose]: () => trainer[Symbol.asyncDispose](),
   }
 }

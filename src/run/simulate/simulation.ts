@@ -32,6 +32,8 @@ export interface SimulationOptions {
   readonly innerSteps: number
   /** τ of the method; 0 where peers wait for the merge. */
   readonly overlapSteps: number
+  /** Peers take these steps before the merge even where it is there in time: what a method costs at worst. */
+  readonly alwaysOverlaps?: boolean
   readonly batchTokens: number
   readonly world: WorldSettings
   readonly costs: CostModel
@@ -76,6 +78,7 @@ class Simulation implements Surroundings {
   readonly world: WorldSettings
   readonly costs: CostModel
   readonly overlapSteps: number
+  readonly alwaysOverlaps: boolean
   readonly training: SwarmTraining | undefined
   nowMs = 0
   private readonly options: SimulationOptions
@@ -99,6 +102,7 @@ class Simulation implements Surroundings {
     this.world = options.world
     this.costs = options.costs
     this.overlapSteps = options.overlapSteps
+    this.alwaysOverlaps = options.alwaysOverlaps ?? false
     this.training = options.training
     const seed = String(options.seed)
     this.peers = createPeers(options.world, seed).map((traits, i) => new VirtualPeer(i, traits, this))
@@ -208,17 +212,11 @@ class Simulation implements Surroundings {
       case 'hello':
         answer()
         break
-      case 'join': {
-        const known = isIn(this.host.state, peer)
-        if (known && !message.fresh) {
-          answer()
-          break
-        }
-        // A process that has just begun is another one than the one that is in the run.
-        if (known) this.apply({ ...at, type: 'vanished' })
-        answer(this.apply({ ...at, type: 'joined', name, addresses: [] }))
+      case 'join':
+        // The host does not mind whoever is in already, as after a restart that nobody noticed.
+        if (isIn(this.host.state, peer)) answer()
+        else answer(this.apply({ ...at, type: 'joined', name, addresses: [] }))
         break
-      }
       case 'ready':
         answer(this.apply({ ...at, type: 'ready', stepsPerSecond: message.stepsPerSecond }))
         break

@@ -6,22 +6,13 @@
 import { type Cid, cidOf } from '../../core/index.ts'
 import type { PeerId } from '../../swarm/index.ts'
 import type { Contribution, MergeContext, SyncMethod, TensorLayout } from '../../sync/index.ts'
+import type { InnerTrainer, StepOptions } from '../inner-trainer.ts'
 import { rewarmFactor, schedulePosition } from '../schedule-position.ts'
 import type { ClosedRound, Lease } from '../state.ts'
 import { firstBatches } from './invariants.ts'
 
 /** One model with its optimiser, lent to one peer at a time. */
-export interface Learner {
-  /** One optimiser step; its loss. */
-  step(
-    tokens: Int32Array,
-    at: { readonly scheduleStep: number; readonly learningRateScale: number },
-  ): Promise<number>
-  /** The mean gradient of a batch at the parameters that are set, which stay. */
-  gradient(tokens: Int32Array): Promise<{ readonly loss: number; readonly gradient: Float32Array }>
-  parameters(): Promise<Float32Array>
-  /** The array is not to be written to. */
-  setParameters(flat: Float32Array): Promise<void>
+export interface Learner extends Omit<InnerTrainer, 'reset'> {
   /** What one peer's next step depends on besides parameters and tokens. */
   memory(): Promise<unknown>
   /** Undefined: as if nothing had been learnt yet. */
@@ -41,6 +32,8 @@ export interface SwarmTrainingOptions {
   readonly learningRateAt: (scheduleStep: number) => number
   /** Inner steps over which the rate rises again after everybody had gone. */
   readonly rewarmSteps: number
+  /** What the update of a model stands for in bytes, as a multiple of its own: a toy may travel like something large. */
+  readonly bytesScale?: number | undefined
   /** As real runs do, unless told otherwise. */
   readonly clipToMedianNorm?: boolean | undefined
 }
@@ -60,10 +53,22 @@ interface PeerMemory {
   nextLocal: unknown
   /** The update that is under way. */
   made: Cid | undefined
-  own: Float32Array | undefined
+  /** Its parameters after a lease that was accepted: what some methods go on from in the next round. */
+  own: { readonly round: number; readonly parameters: Float32Array } | undefined
+  /** The same of the lease that is under way. */
+  nextOwn: { readonly round: number; readonly parameters: Float32Array } | undefined
   /** Of the learner, while another peer has it. */
   memory: unknown
-  work: { readonly lease: Lease; readonly rewarmRound: number | null } | undefined
+  work: LeaseWork | undefined
+}
+
+/** What a peer is to train. */
+export interface LeaseWork {
+  readonly lease: Lease
+  /** The round from which the learning rate rises again. */
+  readonly rewarmRound: number | null
+  /** It begins before it has merged the round before, as far as the method lets it. */
+  readonly overlaps: boolean
 }
 
 /** Merged states that are kept, the newest; whoever needs an older one has its own hold of it. */
@@ -109,8 +114,8 @@ export class SwarmTraining {
     return this.options.learner.evaluate(this.parameters)
   }
 
-  begin(peer: number, lease: Lease, rewarmRound: number | null): void {
-    this.peer(peer).work = { lease, rewarmRound }
+  begin(peer: number, work: LeaseWork): void {
+    this.peer(peer).work = work
   }
 
   /** Does the inner steps of the lease that was begun. */
@@ -133,12 +138,15 @@ export class SwarmTraining {
     const cid = await cidOf(encoded.bytes)
     memory.made = cid
     this.updates.set(cid, { leaseRound: lease.round, update })
-    return { update: cid, bytes: encoded.bytes.byteLength, loss, norm: method.updateNorm(update) }
+    const bytes = Math.ceil(encoded.bytes.byteLength * (this.options.bytesScale ?? 1))
+    return { update: cid, bytes, loss, norm: method.updateNorm(update) }
   }
 
   /** Whether what the peer last made counts. */
   settle(peer: number, accepted: boolean): void {
     const memory = this.peer(peer)
+    memory.own = accepted ? memory.nextOwn : undefined
+    memory.nextOwn = undefined
     if (accepted) memory.local = memory.nextLocal
     else if (memory.made !== undefined) this.updates.delete(memory.made)
     memory.made = undefined
@@ -150,6 +158,7 @@ export class SwarmTraining {
   forget(peer: number): void {
     const memory = this.peer(peer)
     memory.own = undefined
+    memory.nextOwn = undefined
     memory.memory = undefined
     memory.work = undefined
     if (this.resident === memory) this.resident = undefined
@@ -207,25 +216,26 @@ export class SwarmTraining {
     batches: readonly number[],
   ): Promise<{ values: Float32Array; loss: number }> {
     const { method, learner, batch } = this.options
-    const { lease, rewarmRound } = memory.work!
+    const { lease, rewarmRound, overlaps } = memory.work!
     let losses = 0
     const steps = async (from: number, to: number): Promise<void> => {
       for (let i = from; i < to; i++) {
-        const at = this.positionOf(i, lease, rewarmRound)
-        losses += await learner.step(batch(batches[i]!), at)
+        losses += (await learner.step(batch(batches[i]!), this.positionOf(i, lease, rewarmRound))).loss
       }
     }
+    let own = memory.own?.round === lease.round - 1 ? memory.own.parameters : undefined
     // The first τ steps are those for which the merge is not waited for.
-    const ahead = memory.own === undefined ? 0 : Math.min(method.overlapSteps, batches.length)
+    const ahead = overlaps && own !== undefined ? Math.min(method.overlapSteps, batches.length) : 0
     if (ahead > 0) {
-      await learner.setParameters(memory.own!)
+      await learner.setParameters(own!)
       await steps(0, ahead)
-      memory.own = await learner.parameters()
+      own = await learner.parameters()
     }
-    await learner.setParameters(method.startRound(memory.state, memory.local, memory.own))
+    await learner.setParameters(method.startRound(memory.state, memory.local, own))
     await steps(ahead, batches.length)
-    memory.own = await learner.parameters()
-    return { values: memory.own, loss: losses / batches.length }
+    const values = await learner.parameters()
+    memory.nextOwn = { round: lease.round, parameters: values }
+    return { values, loss: losses / batches.length }
   }
 
   private async gradients(
@@ -233,8 +243,7 @@ export class SwarmTraining {
     batches: readonly number[],
   ): Promise<{ values: Float32Array; loss: number }> {
     const { method, learner, batch, layout } = this.options
-    memory.own = method.startRound(memory.state, memory.local, memory.own)
-    await learner.setParameters(memory.own)
+    await learner.setParameters(method.startRound(memory.state, memory.local, undefined))
     const sums = new Float64Array(layout.totalSize)
     let losses = 0
     for (const number of batches) {
@@ -246,16 +255,12 @@ export class SwarmTraining {
   }
 
   /** Where the i-th step of a lease stands in the schedule, however many steps the lease has. */
-  private positionOf(
-    i: number,
-    { round, steps }: Lease,
-    rewarmRound: number | null,
-  ): { scheduleStep: number; learningRateScale: number } {
+  private positionOf(i: number, { round, steps }: Lease, rewarmRound: number | null): StepOptions {
     const { method, rewarmSteps } = this.options
     const { innerSteps } = method
     const scheduleStep = schedulePosition({ round, index: i, steps, innerSteps })
     const rewarm = rewarmRound === null ? null : { round: rewarmRound, steps: rewarmSteps }
-    return { scheduleStep, learningRateScale: rewarmFactor(rewarm, scheduleStep, innerSteps) }
+    return { scheduleStep, rateScale: rewarmFactor(rewarm, scheduleStep, innerSteps) }
   }
 
   private rateOfRound(round: number): number {
@@ -301,6 +306,7 @@ export class SwarmTraining {
       nextLocal: local,
       made: undefined,
       own: undefined,
+      nextOwn: undefined,
       memory: undefined,
       work: undefined,
     }

@@ -19,6 +19,8 @@ export const toyLayout: ParameterLayout = layoutOf(toyModel)
 
 const learningRate = 0.2
 const noise = 0.3
+/** What a batch counts as. */
+export const toyTokens = 8
 
 export function toyLearner(seed: number): Learner {
   const target = normals(1, 'simulate/toy/target', seed)
@@ -30,13 +32,17 @@ export function toyLearner(seed: number): Learner {
     return parameters.map((value, i) => value - target[i]! - seen[i]!)
   }
   return {
-    step: async (tokens, { learningRateScale }) => {
+    step: async (tokens, { rateScale }) => {
       const before = loss(parameters)
       const gradient = gradientOf(tokens)
-      parameters = parameters.map((value, i) => value - learningRate * learningRateScale * gradient[i]!)
-      return before
+      parameters = parameters.map((value, i) => value - learningRate * rateScale * gradient[i]!)
+      return { loss: before, tokens: toyTokens }
     },
-    gradient: async (tokens) => ({ loss: loss(parameters), gradient: gradientOf(tokens) }),
+    gradient: async (tokens) => ({
+      loss: loss(parameters),
+      tokens: toyTokens,
+      gradient: gradientOf(tokens),
+    }),
     parameters: async () => parameters.slice(),
     setParameters: async (flat) => {
       parameters = flat.slice()

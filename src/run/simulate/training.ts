@@ -14,13 +14,14 @@ import {
 import type { Backend } from '../../runtime/index.ts'
 import { createSyncMethod, type SyncMethod, type SyncSettings } from '../../sync/index.ts'
 import { learningRateAt, scheduleOf, type TrainerSettings } from '../../train/index.ts'
+import type { RunEvent } from '../events.ts'
 import { type RoundPolicy, roundPolicySchema } from '../policy.ts'
 import { type CostModel, costsOf } from './costs.ts'
 import { llamaLearner } from './llama-learner.ts'
 import type { RoundRow, SimulationReport } from './report.ts'
 import { simulate } from './simulation.ts'
 import { type Learner, SwarmTraining } from './swarm-training.ts'
-import { toyBatch, toyLayout, toyLearner, toyLearningRate } from './toy-learner.ts'
+import { toyBatch, toyLayout, toyLearner, toyLearningRate, toyTokens } from './toy-learner.ts'
 import { noChurn, type WorldSettings } from './world.ts'
 
 export interface TogetherOptions {
@@ -42,7 +43,10 @@ export interface TogetherOptions {
    * exactly H steps in every round.
    */
   readonly world?: Partial<WorldSettings>
+  /** Default: those of the method and the model, or nothing at all without a world. */
+  readonly costs?: CostModel
   readonly policy?: Partial<RoundPolicy>
+  readonly onEvent?: (event: RunEvent) => void
   readonly clipToMedianNorm?: boolean
   readonly onRound?: (row: RoundRow) => void
   readonly signal?: AbortSignal
@@ -66,7 +70,7 @@ export async function trainTogether(options: TogetherOptions): Promise<TogetherR
   const layout = layoutOf(model)
   const schedule = scheduleOf(inner)
   const batch = { seed, batchSize: batchSize * gradientAccumulation, sequenceLength }
-  await using learner = await llamaLearner(options)
+  await using learner = await llamaLearner(options, createSyncMethod(options.sync).quantity)
   return await together(options, {
     layout,
     learner,
@@ -90,7 +94,7 @@ export function trainToyTogether(
     parameters: new Float32Array(toyLayout.totalSize),
     batch: toyBatch,
     learningRateAt: toyLearningRate,
-    batchTokens: 8,
+    batchTokens: toyTokens,
   })
 }
 
@@ -102,6 +106,8 @@ type Together = Pick<
   | 'seed'
   | 'evaluateEveryRounds'
   | 'world'
+  | 'costs'
+  | 'onEvent'
   | 'policy'
   | 'clipToMedianNorm'
   | 'onRound'
@@ -117,7 +123,7 @@ interface Subject {
   readonly batchTokens: number
 }
 async function together(options: Together, subject: Subject): Promise<TogetherResult> {
-  const { replicas, rounds, seed, evaluateEveryRounds = 0, onRound, signal } = options
+  const { replicas, rounds, seed, evaluateEveryRounds = 0, onRound, onEvent, signal } = options
   const method = createSyncMethod(options.sync)
   const policy = roundPolicySchema.parse({
     rounds,
@@ -126,8 +132,12 @@ async function together(options: Together, subject: Subject): Promise<TogetherRe
     quorum: 1,
     ...options.policy,
   })
+  const { layout } = subject
+  const costs = options.costs ?? costsWithin(options.world, method, layout)
+  const bytesScale = costs.updateBytes / method.maximumUpdateBytes(layout)
   const training = new SwarmTraining({
     ...subject,
+    bytesScale,
     method,
     clipToMedianNorm: options.clipToMedianNorm,
     rewarmSteps: policy.rewarmSteps,
@@ -137,27 +147,31 @@ async function together(options: Together, subject: Subject): Promise<TogetherRe
     policy,
     innerSteps: method.innerSteps,
     overlapSteps: method.overlapSteps,
+    alwaysOverlaps: options.world === undefined,
     batchTokens: subject.batchTokens,
     world: { ...equalPeers, ...options.world, peers: replicas },
-    costs: options.world === undefined ? free(method, subject) : costsOf(method, subject.layout),
+    costs,
     training,
     evaluateEveryRounds,
     signal,
     ...(onRound === undefined ? {} : { onRound }),
+    ...(onEvent === undefined ? {} : { onEvent }),
   })
   const sent = report.rounds.reduce((sum, { inTime, late }) => sum + inTime + late, 0)
   return {
     losses: report.losses,
     parameters: training.parameters,
-    bytesPerParameterPerRound: report.updateBytes / Math.max(1, sent) / subject.layout.totalSize,
+    bytesPerParameterPerRound: report.updateBytes / bytesScale / Math.max(1, sent) / layout.totalSize,
     bytesTotal: report.host.sentBytes + report.peers.reduce((sum, peer) => sum + peer.sentBytes, 0),
     report,
   }
 }
 
-/** Nothing takes time but inner steps; sizes are the method's all the same. */
-function free(method: SyncMethod, { layout }: Subject): CostModel {
-  return { ...costsOf(method, layout), setupBytes: 0, setupMs: 0, encodeMs: 0, decodeMs: 0, outerStepMs: 0 }
+/** Without a world nothing takes time but inner steps; sizes are the method's all the same. */
+function costsWithin(world: unknown, method: SyncMethod, layout: ParameterLayout): CostModel {
+  const costs = costsOf(method, layout)
+  if (world !== undefined) return costs
+  return { ...costs, setupBytes: 0, setupMs: 0, encodeMs: 0, decodeMs: 0, outerStepMs: 0 }
 }
 
 /** A second per step, and lines that carry anything at once. */

@@ -20,8 +20,7 @@ import {
 /** What a peer tells the host. Each is answered with the host's state, or with a refusal. */
 export type PeerMessage =
   | { readonly type: 'hello' }
-  /** `fresh`: the process has just begun, so whatever ran here before is gone. */
-  | { readonly type: 'join'; readonly fresh: boolean }
+  | { readonly type: 'join' }
   | { readonly type: 'ready'; readonly stepsPerSecond: number }
   | { readonly type: 'leave' }
   | { readonly type: 'report'; readonly lease: Lease; readonly update: TrainedUpdate }
@@ -45,6 +44,8 @@ export interface Surroundings {
   readonly costs: CostModel
   /** τ of the method. */
   readonly overlapSteps: number
+  /** Peers take these steps before the merge even where it is there in time. */
+  readonly alwaysOverlaps: boolean
   readonly training: SwarmTraining | undefined
   /** An update of which only the size matters. */
   modelledUpdate(peer: VirtualPeer): TrainedUpdate
@@ -95,6 +96,7 @@ export class VirtualPeer {
   private unreported: { readonly lease: Lease; readonly update: TrainedUpdate } | undefined
   /** When it learnt of its lease while it was still fetching what to merge. */
   private overlapsFromMs: number | undefined
+  private catchingUp = false
 
   constructor(index: number, traits: PeerTraits, around: Surroundings) {
     this.index = index
@@ -115,7 +117,7 @@ export class VirtualPeer {
   start(): void {
     if (this.online) return
     this.come()
-    this.join(true)
+    this.join()
   }
 
   /** How things stood when the host sent it. */
@@ -141,7 +143,7 @@ export class VirtualPeer {
           retryJoinMs * (0.5 + this.traits.random.nextFloat()),
           this.sameSession(() => {
             this.joining = false
-            this.join(message.fresh)
+            this.join()
           }),
         )
         break
@@ -149,7 +151,7 @@ export class VirtualPeer {
         if (refusal.code === 'member/unknown') {
           this.unreported = message
           this.setActivity(undefined, 'waiting')
-          this.join(false)
+          this.join()
         } else {
           this.account.refusedReports++
           this.onVerdict(false)
@@ -183,6 +185,7 @@ export class VirtualPeer {
       return
     }
     this.resume = undefined
+    this.catchingUp = false
     this.working = undefined
     this.unreported = undefined
     this.inMemory = false
@@ -216,16 +219,16 @@ export class VirtualPeer {
     )
   }
 
-  private join(fresh: boolean): void {
+  private join(): void {
     if (this.joining) return
     this.joining = true
-    this.around.tellHost(this, { type: 'join', fresh })
+    this.around.tellHost(this, { type: 'join' })
   }
 
   private see(view: View): void {
     if (this.view === undefined || view.run.version >= this.view.run.version) this.view = view
     // Whoever still fetches what to merge may train meanwhile, as far as the method lets it.
-    if (this.overlapsFromMs === undefined && this.me?.lease != null) this.overlapsFromMs = this.around.nowMs
+    if (this.catchingUp && this.me?.lease != null) this.overlapsFromMs ??= this.around.nowMs
   }
 
   /** As the newest view has it, while it is in the run. */
@@ -238,17 +241,29 @@ export class VirtualPeer {
   private decide(): void {
     const { view, me } = this
     if (!this.online || view === undefined || view.run.phase === 'finished') return
-    if (me === undefined) this.join(false)
+    if (me === undefined) this.join()
     else if (this.activity === undefined) this.decideAs(me, view.run)
   }
 
   private decideAs(me: Member, run: RunNews): void {
+    const { lease } = me
     const missing = this.hasSetUp ? this.missing(run) : undefined
     if (!this.hasSetUp) this.setUp()
+    else if (this.reportAgain(lease)) return
+    else if (lease !== null && this.inMemory && this.held === lease.round - 1)
+      this.train(lease, run.rewarmRound)
+    // The checkpoint that it starts from is history: this process was not there when it was given.
+    else if (lease !== null && lease.round <= this.held) this.startOver()
     else if (missing === 'wait') return
     else if (missing !== undefined) this.catchUp(missing)
     else if (me.status === 'joining') this.sayReady()
-    else if (!this.reportAgain(me) && me.lease !== null) this.train(me.lease)
+  }
+
+  /** Gives up its lease and comes back without one. */
+  private startOver(): void {
+    this.around.tellHost(this, { type: 'leave' })
+    this.view = undefined
+    this.join()
   }
 
   private sayReady(): void {
@@ -260,7 +275,7 @@ export class VirtualPeer {
   }
 
   /** What the host did not take because it thought this peer gone; whether it can still count. */
-  private reportAgain({ lease }: Member): boolean {
+  private reportAgain(lease: Lease | null): boolean {
     const { unreported } = this
     if (unreported === undefined) return false
     this.unreported = undefined
@@ -315,9 +330,11 @@ export class VirtualPeer {
   private catchUp({ bytes, round, merges, workMs = 0 }: Missing): void {
     const { training } = this.around
     this.overlapsFromMs = this.me?.lease == null ? undefined : this.around.nowMs
+    this.catchingUp = true
     const apply =
       merges === undefined ? training?.fetch(this.index, round) : training?.collect(this.index, merges)
     const holds = (): void => {
+      this.catchingUp = false
       this.held = round
       this.inMemory = true
       this.goOn()
@@ -329,15 +346,15 @@ export class VirtualPeer {
     )
   }
 
-  private train(lease: Lease): void {
-    const { world, training, nowMs, overlapSteps } = this.around
+  private train(lease: Lease, rewarmRound: number | null): void {
+    const { world, training, nowMs, overlapSteps, alwaysOverlaps } = this.around
     const { random, stepsPerSecond } = this.traits
-    this.working = lease
-    training?.begin(this.index, lease, this.view!.run.rewarmRound)
-    const stepMs = (1000 / stepsPerSecond) * drawSlowness(world, random)
     const waitedMs = nowMs - (this.overlapsFromMs ?? nowMs)
-    const ahead = Math.min(overlapSteps, lease.steps, Math.floor(waitedMs / stepMs))
     this.overlapsFromMs = undefined
+    this.working = lease
+    training?.begin(this.index, { lease, rewarmRound, overlaps: alwaysOverlaps || waitedMs > 0 })
+    const stepMs = (1000 / stepsPerSecond) * drawSlowness(world, random)
+    const ahead = Math.min(overlapSteps, lease.steps, Math.floor(waitedMs / stepMs))
     this.clock.wasComputing(ahead * stepMs)
     const drops = random.nextFloat() < world.churn.dropShare
     this.spend((lease.steps - ahead) * stepMs, 'computing', () => this.finishLease(lease, drops))
@@ -354,9 +371,7 @@ export class VirtualPeer {
     if (drops) {
       this.account.dropped++
       this.around.training?.settle(this.index, false)
-      this.around.tellHost(this, { type: 'leave' })
-      this.view = undefined
-      this.join(false)
+      this.startOver()
       return
     }
     this.spend(this.around.costs.encodeMs, 'preparing', () =>
