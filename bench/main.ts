@@ -1,10 +1,13 @@
 /** `npm run bench -- NAME`: measures one thing, prints a table and, where there is something to keep, writes JSON. */
+
+import { runRunBench } from './run.ts'
 import { runReducerBench } from './run-reducer.ts'
 import { runTokenizerBench } from './tokenizer.ts'
 import { runTrainBench } from './train.ts'
 
 const benches: Readonly<Record<string, (args: readonly string[]) => unknown>> = {
   'run-reducer': runReducerBench,
+  run: runRunBench,
   tokenizer: ([folder]) => runTokenizerBench(folder),
   train: runTrainBench,
 }

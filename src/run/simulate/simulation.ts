@@ -237,7 +237,7 @@ class Simulation implements Surroundings {
     peer: VirtualPeer,
     answer: (refusal: RefusalOf) => void,
   ): void {
-    this.hostBusyUntilMs = Math.max(this.nowMs, this.hostBusyUntilMs) + this.costs.decodeMs
+    this.hostBusyUntilMs = Math.max(this.nowMs, this.hostBusyUntilMs) + this.costs.checkMs
     this.after(this.hostBusyUntilMs - this.nowMs, () => {
       const { steps, round } = lease
       const by = { atMs: this.nowMs, peer: peer.traits.id }
@@ -281,7 +281,8 @@ class Simulation implements Surroundings {
         const { round, accepted } = effect
         const startMs = Math.max(this.nowMs, this.hostBusyUntilMs)
         // Updates were decoded when they were checked, and are decoded again while they are added up.
-        this.hostBusyUntilMs = startMs + accepted.length * this.costs.decodeMs + this.costs.outerStepMs
+        const { checkMs, addMs, outerStepMs } = this.costs
+        this.hostBusyUntilMs = startMs + accepted.length * (checkMs + addMs) + outerStepMs
         this.after(this.hostBusyUntilMs - this.nowMs, () => this.merged(round))
         return
       }

@@ -38,12 +38,14 @@ export interface TogetherOptions {
   readonly evaluationBatches: number
   /** 0: only at the end. */
   readonly evaluateEveryRounds?: number
-  /**
-   * Machines and lines. Without it all peers are equal and nothing but inner steps takes time, so that each takes
-   * exactly H steps in every round.
-   */
+  /** Machines, lines and churn; default: `equalPeers`. */
   readonly world?: Partial<WorldSettings>
-  /** Default: those of the method and the model, or nothing at all without a world. */
+  /**
+   * Whether anything but inner steps takes time. Without, equal peers take exactly H steps in every round, and τ steps
+   * of a method that overlaps before they merge. Default: only where a world is given.
+   */
+  readonly timed?: boolean
+  /** Default: those of the method and the model. */
   readonly costs?: CostModel
   readonly policy?: Partial<RoundPolicy>
   readonly onEvent?: (event: RunEvent) => void
@@ -106,6 +108,7 @@ type Together = Pick<
   | 'seed'
   | 'evaluateEveryRounds'
   | 'world'
+  | 'timed'
   | 'costs'
   | 'onEvent'
   | 'policy'
@@ -133,7 +136,8 @@ async function together(options: Together, subject: Subject): Promise<TogetherRe
     ...options.policy,
   })
   const { layout } = subject
-  const costs = options.costs ?? costsWithin(options.world, method, layout)
+  const timed = options.timed ?? options.world !== undefined
+  const costs = options.costs ?? (timed ? costsOf(method, layout) : untimedCosts(method, layout))
   const bytesScale = costs.updateBytes / method.maximumUpdateBytes(layout)
   const training = new SwarmTraining({
     ...subject,
@@ -147,7 +151,7 @@ async function together(options: Together, subject: Subject): Promise<TogetherRe
     policy,
     innerSteps: method.innerSteps,
     overlapSteps: method.overlapSteps,
-    alwaysOverlaps: options.world === undefined,
+    alwaysOverlaps: !timed,
     batchTokens: subject.batchTokens,
     world: { ...equalPeers, ...options.world, peers: replicas },
     costs,
@@ -167,15 +171,16 @@ async function together(options: Together, subject: Subject): Promise<TogetherRe
   }
 }
 
-/** Without a world nothing takes time but inner steps; sizes are the method's all the same. */
-function costsWithin(world: unknown, method: SyncMethod, layout: ParameterLayout): CostModel {
-  const costs = costsOf(method, layout)
-  if (world !== undefined) return costs
-  return { ...costs, setupBytes: 0, setupMs: 0, encodeMs: 0, decodeMs: 0, outerStepMs: 0 }
+/** Sizes of the method, and no time. */
+function untimedCosts(method: SyncMethod, layout: ParameterLayout): CostModel {
+  return {
+    ...costsOf(method, layout),
+    ...{ setupBytes: 0, setupMs: 0, encodeMs: 0, checkMs: 0, addMs: 0, outerStepMs: 0 },
+  }
 }
 
 /** A second per step, and lines that carry anything at once. */
-const equalPeers: WorldSettings = {
+export const equalPeers: WorldSettings = {
   peers: 1,
   speedSpread: 1,
   linkSpread: 1,

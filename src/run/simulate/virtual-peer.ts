@@ -310,7 +310,7 @@ export class VirtualPeer {
     const { costs } = this.around
     const updates = closed.reduce((sum, { accepted }) => sum + accepted.length, 0)
     if (costs.pairwise && closed[0]!.round === this.held + 1) {
-      return { ...pairsOf(closed), workMs: closed.length * (costs.decodeMs + costs.outerStepMs) }
+      return { ...pairsOf(closed), workMs: closed.length * (costs.checkMs + costs.addMs + costs.outerStepMs) }
     }
     const listed = closed.every(({ accepted }) => accepted.length <= maximumListed)
     const cheaper = closed.length === 1 || updates * costs.updateBytes <= costs.stateBytes
@@ -320,7 +320,7 @@ export class VirtualPeer {
         bytes: foreign.reduce((sum, { bytes }) => sum + bytes, 0),
         round: newest.round,
         merges: closed.map(({ round }) => round),
-        workMs: updates * costs.decodeMs + closed.length * costs.outerStepMs,
+        workMs: updates * (costs.checkMs + costs.addMs) + closed.length * costs.outerStepMs,
       }
     }
     if (checkpoint.round <= this.held) return 'wait' // until the host has merged
