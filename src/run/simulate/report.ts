@@ -3,7 +3,7 @@
  * became of the work. Totals and one row per round and peer; never the events themselves.
  */
 import type { RunEvent } from '../events.ts'
-import type { Lease, RunState } from '../state.ts'
+import type { RunState } from '../state.ts'
 import type { PeerAccount, TimeUse } from './peer-account.ts'
 import type { PeerTraits, WorldSettings } from './world.ts'
 
@@ -140,9 +140,9 @@ export class SimulationBook {
     }
   }
 
-  accepted(peer: BookedPeer, lease: Lease, nowMs: number): void {
+  accepted(peer: BookedPeer, steps: number, nowMs: number): void {
     const { account } = peer
-    account.acceptedSteps += lease.steps
+    account.acceptedSteps += steps
     if (account.returnedAtMs === undefined) return
     this.returns.push(nowMs - account.returnedAtMs)
     account.returnedAtMs = undefined

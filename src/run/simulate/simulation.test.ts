@@ -144,6 +144,13 @@ describe('a simulated run', () => {
     expect(report.contributions.late + report.contributions.expired).toBeGreaterThan(0)
   })
 
+  test('hands in the steps that are done when a round closes before all of a lease’s are', async () => {
+    const report = await run({ world: { jitter: 0.4 }, rounds: { rounds: 12, graceMs: 6000, quorum: 0.5 } })
+    const { accepted, late, expired } = report.contributions
+    expect(report.batches.returned).toBeGreaterThan(0)
+    expect(late + expired).toBeLessThan(0.1 * accepted)
+  })
+
   test('starts again when everybody has gone, and loses nothing', async () => {
     const report = await run({
       world: { peers: 3 },

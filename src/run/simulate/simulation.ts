@@ -193,8 +193,9 @@ class Simulation implements Surroundings {
     })
   }
 
-  modelledUpdate(): TrainedUpdate {
-    return { update: madeUpCid('update', ++this.updates), bytes: this.costs.updateBytes, loss: 0, norm: 1 }
+  modelledUpdate(steps: number): TrainedUpdate {
+    const update = madeUpCid('update', ++this.updates)
+    return { update, steps, bytes: this.costs.updateBytes, loss: 0, norm: 1 }
   }
 
   private receive(peer: VirtualPeer, message: PeerMessage, epoch: number): void {
@@ -239,11 +240,11 @@ class Simulation implements Surroundings {
   ): void {
     this.hostBusyUntilMs = Math.max(this.nowMs, this.hostBusyUntilMs) + this.costs.checkMs
     this.after(this.hostBusyUntilMs - this.nowMs, () => {
-      const { steps, round } = lease
+      const { round } = lease
       const by = { atMs: this.nowMs, peer: peer.traits.id }
       const report = new Uint8Array(0)
-      const refusal = this.apply({ type: 'contributed', ...by, ...update, steps, round, report })
-      if (refusal === undefined) this.book.accepted(peer, lease, this.nowMs)
+      const refusal = this.apply({ type: 'contributed', ...by, ...update, round, report })
+      if (refusal === undefined) this.book.accepted(peer, update.steps, this.nowMs)
       answer(refusal)
     })
   }
@@ -262,8 +263,10 @@ class Simulation implements Surroundings {
     }
     for (const effect of effects) this.perform(effect)
     const opens = state.open !== null && state.open.round !== before.open?.round
-    // Who is at its inner steps learns nothing new from the end of a round; from a new one, perhaps that it is too late.
+    const quorum = state.phase === 'closing' && before.phase !== 'closing'
     if (opens) this.broadcast(state, () => true)
+    // Who is at its inner steps learns nothing from the end of a round; from its nearing, how long there is.
+    else if (quorum) this.broadcast(state, (peer) => peer.isTraining)
     else if (closes || state.checkpoint.round !== before.checkpoint.round) {
       this.broadcast(state, (peer) => !peer.isTraining)
     }
@@ -391,8 +394,9 @@ function viewOf(state: RunState, peer: VirtualPeer): View {
   return { run: newsOf(state), you: state.members.get(peer.traits.id) }
 }
 
-function newsOf({ version, phase, closed, checkpoint, rewarmRound }: RunState): RunNews {
-  return { version, phase, closed, checkpoint, rewarmRound }
+function newsOf({ version, phase, closed, checkpoint, rewarmRound, open }: RunState): RunNews {
+  const news = { version, phase, closed, checkpoint, rewarmRound }
+  return { ...news, open: open === null ? null : { round: open.round, deadlineMs: open.deadlineMs } }
 }
 
 function isIn(state: RunState, peer: VirtualPeer): boolean {

@@ -41,6 +41,7 @@ export interface SwarmTrainingOptions {
 /** What a peer has made of a lease. */
 export interface TrainedUpdate {
   readonly update: Cid
+  readonly steps: number
   readonly bytes: number
   readonly loss: number
   readonly norm: number
@@ -118,13 +119,13 @@ export class SwarmTraining {
     this.peer(peer).work = work
   }
 
-  /** Does the inner steps of the lease that was begun. */
-  async train(peer: number): Promise<TrainedUpdate> {
+  /** Does the first `steps` inner steps of the lease that was begun. */
+  async train(peer: number, steps: number): Promise<TrainedUpdate> {
     const { method, layout } = this.options
     const memory = this.peer(peer)
     const { lease } = memory.work!
     await this.lend(memory)
-    const batches = firstBatches(lease.ranges, lease.steps).flatMap(({ start, end }) =>
+    const batches = firstBatches(lease.ranges, steps).flatMap(({ start, end }) =>
       Array.from({ length: end - start }, (_, i) => start + i),
     )
     const { values, loss } = await (method.quantity === 'gradient'
@@ -139,7 +140,7 @@ export class SwarmTraining {
     memory.made = cid
     this.updates.set(cid, { leaseRound: lease.round, update })
     const bytes = Math.ceil(encoded.bytes.byteLength * (this.options.bytesScale ?? 1))
-    return { update: cid, bytes, loss, norm: method.updateNorm(update) }
+    return { update: cid, steps, bytes, loss, norm: method.updateNorm(update) }
   }
 
   /** Whether what the peer last made counts. */

@@ -33,7 +33,11 @@ export interface View {
 }
 
 /** What is the same for all peers. Small: many a peer holds an old one. */
-export type RunNews = Pick<RunState, 'version' | 'phase' | 'closed' | 'checkpoint' | 'rewarmRound'>
+export interface RunNews
+  extends Pick<RunState, 'version' | 'phase' | 'closed' | 'checkpoint' | 'rewarmRound'> {
+  /** The open round, and when it closes if that is known. */
+  readonly open: { readonly round: number; readonly deadlineMs: number | null } | null
+}
 
 export type Action = () => void | Promise<void>
 
@@ -48,7 +52,7 @@ export interface Surroundings {
   readonly alwaysOverlaps: boolean
   readonly training: SwarmTraining | undefined
   /** An update of which only the size matters. */
-  modelledUpdate(peer: VirtualPeer): TrainedUpdate
+  modelledUpdate(steps: number): TrainedUpdate
   after(delayMs: number, action: Action): void
   tellHost(peer: VirtualPeer, message: PeerMessage): void
   /** To the host. Gives what breaks it off. */
@@ -61,6 +65,8 @@ export interface Surroundings {
 
 /** What a peer is busy with. */
 interface Activity {
+  /** When it is done, where nothing but time is needed. */
+  readonly endMs?: number
   /** Stops it, and gives what takes it up again. */
   readonly suspend: () => () => void
 }
@@ -91,7 +97,7 @@ export class VirtualPeer {
   /** The round whose merged state it has; -1: none. After a restart it has it on disk alone. */
   private held = -1
   private inMemory = false
-  private working: Lease | undefined
+  private working: Working | undefined
   /** Trained, and not yet heard of. */
   private unreported: { readonly lease: Lease; readonly update: TrainedUpdate } | undefined
   /** When it learnt of its lease while it was still fetching what to merge. */
@@ -129,7 +135,7 @@ export class VirtualPeer {
     }
     if (answers === 'report') this.onVerdict(true)
     else {
-      if (this.working !== undefined) this.abandonIfExpired()
+      if (this.working !== undefined) this.lookUp(this.working)
       this.decide()
     }
   }
@@ -351,19 +357,52 @@ export class VirtualPeer {
     const { random, stepsPerSecond } = this.traits
     const waitedMs = nowMs - (this.overlapsFromMs ?? nowMs)
     this.overlapsFromMs = undefined
-    this.working = lease
     training?.begin(this.index, { lease, rewarmRound, overlaps: alwaysOverlaps || waitedMs > 0 })
     const stepMs = (1000 / stepsPerSecond) * drawSlowness(world, random)
     const ahead = Math.min(overlapSteps, lease.steps, Math.floor(waitedMs / stepMs))
     this.clock.wasComputing(ahead * stepMs)
     const drops = random.nextFloat() < world.churn.dropShare
-    this.spend((lease.steps - ahead) * stepMs, 'computing', () => this.finishLease(lease, drops))
+    this.working = { lease, stepMs, drops, steps: lease.steps }
+    this.spend((lease.steps - ahead) * stepMs, 'computing', () => this.finishLease())
   }
 
-  private finishLease(lease: Lease, drops: boolean): void | Promise<void> {
+  /** What the news mean for the lease that is being worked on. */
+  private lookUp(working: Working): void {
+    const { lease } = working
+    if (this.me === undefined) return
+    if (isSameLease(this.me.lease, lease)) this.endInTime(working)
+    else {
+      // The run has taken it back, and no update of it would count.
+      this.account.abandoned++
+      this.working = undefined
+      this.around.training?.settle(this.index, false)
+      this.suspend()
+    }
+  }
+
+  /** Where the round closes before all steps can be done and reported, those that can are worth reporting. */
+  private endInTime(working: Working): void {
+    const { nowMs, costs } = this.around
+    const { lease, stepMs, steps } = working
+    const { open } = this.view!.run
+    const endMs = this.activity?.endMs
+    if (open?.round !== lease.round || open.deadlineMs === null || endMs === undefined) return
+    const { upBytesPerSecond, latencyMs } = this.traits
+    const reportMs = costs.encodeMs + (1000 * costs.updateBytes) / upBytesPerSecond + 3 * latencyMs
+    const leftMs = open.deadlineMs - reportMs - nowMs
+    if (leftMs < 0 || endMs <= nowMs + leftMs) return
+    const done = steps - (endMs - nowMs) / stepMs
+    const possible = Math.floor(done + leftMs / stepMs)
+    if (possible < Math.max(1, done)) return
+    this.working = { ...working, steps: possible }
+    this.spend((possible - done) * stepMs, 'computing', () => this.finishLease())
+  }
+
+  private finishLease(): void | Promise<void> {
     const { training } = this.around
-    if (training === undefined) return this.publish(lease, drops, this.around.modelledUpdate(this))
-    return training.train(this.index).then((update) => this.publish(lease, drops, update))
+    const { lease, drops, steps } = this.working!
+    if (training === undefined) return this.publish(lease, drops, this.around.modelledUpdate(steps))
+    return training.train(this.index, steps).then((update) => this.publish(lease, drops, update))
   }
 
   private publish(lease: Lease, drops: boolean, update: TrainedUpdate): void {
@@ -396,16 +435,6 @@ export class VirtualPeer {
     this.decide()
   }
 
-  /** The run has taken the lease back, and no update of it would count. */
-  private abandonIfExpired(): void {
-    const { me } = this
-    if (me === undefined || isSameLease(me.lease, this.working!)) return
-    this.account.abandoned++
-    this.working = undefined
-    this.around.training?.settle(this.index, false)
-    this.suspend()
-  }
-
   private goOn(): void {
     this.setActivity(undefined, 'waiting')
     this.decide()
@@ -415,6 +444,7 @@ export class VirtualPeer {
   private spend(ms: number, as: 'computing' | 'preparing', done: Action): void {
     const endMs = this.around.nowMs + ms
     const activity: Activity = {
+      endMs,
       suspend: () => {
         const leftMs = Math.max(0, endMs - this.around.nowMs)
         return () => this.spend(leftMs, as, done)
@@ -470,6 +500,15 @@ export class VirtualPeer {
       if (this.epoch === epoch && this.online) action()
     }
   }
+}
+
+interface Working {
+  readonly lease: Lease
+  readonly stepMs: number
+  /** Its update is not going to arrive. */
+  readonly drops: boolean
+  /** How many of the lease's steps are going to be done. */
+  readonly steps: number
 }
 
 interface Missing {
