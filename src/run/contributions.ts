@@ -2,6 +2,7 @@
 import type { RunEvent } from './events.ts'
 import { measuredSpeed, returnBatches, splitRanges } from './leases.ts'
 import { presentMember, withMember } from './membership.ts'
+import { isKnownUpdate } from './queries.ts'
 import type { Refusal } from './refusals.ts'
 import type { Accepted, Lease, Member, RunState } from './state.ts'
 
@@ -24,7 +25,7 @@ export function contribute(state: RunState, event: Contributed): RunState | Refu
       remedy: 'Train the batches of the lease, each once.',
     }
   }
-  if (state.updates.has(update)) {
+  if (isKnownUpdate(state, update)) {
     return {
       code: 'round/copy',
       message: `Update ${update} was contributed before.`,
@@ -52,7 +53,7 @@ export function contribute(state: RunState, event: Contributed): RunState | Refu
   const counted: RunState = {
     ...state,
     batches: returnBatches(state.batches, rest),
-    updates: state.updates.add(update),
+    updates: { ...state.updates, open: state.updates.open.add(update) },
     totals: {
       contributions: totals.contributions + 1,
       tokens: totals.tokens + tokens,

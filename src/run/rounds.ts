@@ -3,7 +3,7 @@
  * and closing look at all members; nothing else does.
  */
 import { sha256 } from '@noble/hashes/sha2.js'
-import { Map as PersistentMap } from 'immutable'
+import { Map as PersistentMap, Set as PersistentSet } from 'immutable'
 import { base16 } from 'multiformats/bases/base16'
 import { encodeCanonical } from '../core/index.ts'
 import type { PeerId } from '../swarm/index.ts'
@@ -193,16 +193,14 @@ function closeRound(state: RunState, { contributions }: OpenRound): RunState {
   const seed = base16.baseEncode(sha256(encodeCanonical([state.seed, round, commitment])))
   const all = [...state.closed, { round, seed, accepted, checkpoint: null }]
   const closed = all.slice(-reducerLimits.keptRounds)
-  const dropped = all.slice(0, -reducerLimits.keptRounds).flatMap((each) => each.accepted)
+  const updates = [...state.updates.closed, new Set(accepted.map(({ update }) => update))]
   return {
     ...state,
     phase: 'coolingDown',
     seed,
     open: null,
     closed,
-    updates: state.updates.withMutations((mutable) => {
-      for (const { update } of dropped) mutable.delete(update)
-    }),
+    updates: { open: PersistentSet(), closed: updates.slice(-reducerLimits.keptRounds) },
     medianNorm: medianNorm(closed.flatMap((each) => each.accepted)),
   }
 }

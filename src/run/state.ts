@@ -162,8 +162,8 @@ export interface RunState {
   readonly warmupDeadlineMs: number | null
   /** The newest rounds, oldest first, for peers that have to catch up. */
   readonly closed: readonly ClosedRound[]
-  /** Updates of the closed rounds above and of the open one: sending one again is copying. */
-  readonly updates: PersistentSet<Cid>
+  /** Updates of the open round, and of each of the closed rounds above: sending one again is copying (`isKnownUpdate`). */
+  readonly updates: { readonly open: PersistentSet<Cid>; readonly closed: readonly ReadonlySet<Cid>[] }
   /** The newest checkpoint that everyone agrees on; round 0 is the initial one. */
   readonly checkpoint: { readonly round: number; readonly checkpoint: Cid }
   readonly batches: Batches
