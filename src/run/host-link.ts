@@ -156,7 +156,12 @@ export class HostLink {
     try {
       await this.request('join', this.introduction(), { signal })
     } catch (thrown) {
-      if (!isRemote(thrown, 'member/expelled')) throw thrown
+      if (isRemote(thrown, 'member/expelled')) return
+      if (!isRemote(thrown, 'run/finished')) throw thrown
+      // Whoever had a part in the run may still fetch its last checkpoint.
+      const last = await this.request('watch', this.question(), { signal }).catch(() => undefined)
+      if (last === undefined) throw thrown
+      this.adopt(last)
     }
   }
 

@@ -1,7 +1,7 @@
 /** Floor 4: a run and the roles in it. The state machine, its log, the host and the trainer. */
 export * from './events.ts'
-export { Host, type HostInit, openHost } from './host.ts'
 export * from './history.ts'
+export { Host, type HostInit, openHost } from './host.ts'
 export { HostClient, type HostClientInit } from './host-client.ts'
 export type { InnerTrainer, PrepareContext, StepOptions, Workload } from './inner-trainer.ts'
 export { type Evidence, type Judge, type Judgement, judgeInTurn, plausible, rejected } from './judge.ts'

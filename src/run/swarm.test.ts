@@ -79,7 +79,7 @@ describe('a swarm', () => {
     ]
     await swarm.until(({ round }) => round === 2)
     const dora = swarm.join(4, { stepMs: 1 })
-    await swarm.until(({ checkpoint }) => checkpoint.round === 2)
+    await swarm.until((status) => status.checkpoint.round >= 2 && memberOf(status, cleo)!.lastRound > 0)
     await cleo.kill()
     const lastOfCleo = memberOf(swarm.host.status(), cleo)!.lastRound
     await swarm.host.finished
@@ -130,17 +130,22 @@ describe('a swarm', () => {
     expect(slow.events.some(({ type }) => type === 'missed' || type === 'refused')).toBe(true)
   })
 
-  test('waits when everybody has gone, and goes on when somebody comes', async () => {
-    const members = await start({ rounds: { ...impatient, rounds: 400 } }, 1, 2, 3)
+  test('waits when everybody has gone, and goes on, warmed up again, when enough have come', async () => {
+    const members = await start({ rounds: { ...impatient, rounds: 400, rewarmSteps: 6 } }, 1, 2, 3)
     await swarm.until(({ checkpoint }) => checkpoint.round >= 1)
     await Promise.all(members.map(({ kill }) => kill()))
-    await swarm.until(({ phase }) => phase === 'waiting')
+    await swarm.until(({ phase, counts }) => phase === 'waiting' && counts.present === 0)
     const { round } = swarm.host.status()
-    const late = swarm.join(4)
+    const scales: number[] = []
+    const onStep = (_: number, __: number, rateScale: number): void => void scales.push(rateScale)
+    const others = [4, 5, 6].map((n) => swarm.join(n, { onStep }))
     await swarm.until(({ checkpoint }) => checkpoint.round > round)
     await swarm.host.end()
     await swarm.host.finished
-    await expectSameCheckpoint([late])
+    await expectSameCheckpoint(others)
+    // It begins again with small steps.
+    expect(Math.min(...scales)).toBeCloseTo(1 / 6)
+    expect(Math.max(...scales)).toBeLessThanOrEqual(1)
   })
 
   test('shows people what happens', async () => {

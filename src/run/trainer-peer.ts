@@ -8,6 +8,7 @@ import { layoutOf } from '../model/index.ts'
 import {
   type Blobs,
   fetchBlob,
+  isRemote,
   type JoinLink,
   putArtifact,
   RemoteError,
@@ -161,6 +162,8 @@ export class TrainerPeer {
   private local: unknown
   /** Its parameters after its newest lease, if that counts: what some methods go on from. */
   private own: { readonly round: number; readonly parameters: Float32Array } | undefined
+  /** Catching up beside the training. */
+  private following: Promise<void> | undefined
   private reportMs = 0
   private divergences = 0
   private expelledUntil = 0
@@ -268,16 +271,25 @@ export class TrainerPeer {
       return true
     }
     if (replica.isBehind(view) && replica.canFollow(view)) {
-      await this.catchUp(replica, view, signal)
+      await this.catchUpBeside(work, view, signal)
       return true
     }
     if (view.phase === 'finished' && !replica.isBehind(view)) return false
     if (view.you.status === 'joining') {
-      await host.request('ready', { stepsPerSecond: this.measured }, { signal })
+      await this.sayReady(signal)
     }
     this.enter('waiting', reasonToWait(view))
     await host.waitFor((each) => each !== view, signal)
     return true
+  }
+
+  /** That it has become too late, or that the host takes it for gone, the next view will tell. */
+  private async sayReady(signal: AbortSignal): Promise<void> {
+    try {
+      await this.host.request('ready', { stepsPerSecond: this.measured }, { signal })
+    } catch (thrown) {
+      if (!isRemote(thrown, 'run/finished') && !isRemote(thrown, 'member/unknown')) throw thrown
+    }
   }
 
   private leaseIn(view: RunView): LeaseView | null {
@@ -352,7 +364,7 @@ export class TrainerPeer {
   }
 
   private async followUpTo(round: number, replica: Replica, signal: AbortSignal): Promise<void> {
-    while (replica.round < round) await replica.follow(this.look(), signal)
+    while (replica.round < round) await (this.following ?? replica.follow(this.look(), signal))
   }
 
   /** Encodes, stores and reports. What the method keeps for itself is kept only if the update counts. */
@@ -424,6 +436,16 @@ export class TrainerPeer {
         return undefined
       }
     }
+  }
+
+  /** Catches up, and where the method lets a peer train meanwhile, looks whether there is a lease. */
+  private async catchUpBeside({ method, replica }: Work, view: RunView, signal: AbortSignal): Promise<void> {
+    if (method.overlapSteps === 0 || this.own === undefined) return this.catchUp(replica, view, signal)
+    this.following ??= this.catchUp(replica, view, signal).finally(() => {
+      this.following = undefined
+    })
+    this.following.catch(() => undefined) // met by whoever waits for it last
+    await Promise.race([this.following, this.host.waitFor((each) => each !== view, signal)])
   }
 
   /** Merges or fetches what is missing. What has just become unavailable is there again in a newer view. */
