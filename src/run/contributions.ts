@@ -63,7 +63,7 @@ export function contribute(state: RunState, event: Contributed): RunState | Refu
   }
   const measured = measuredSpeed(steps, state.nowMs - lease.grantedAtMs)
   const known = member.contributions > 0 ? member.stepsPerSecond : null
-  return withMember(counted, peer, {
+  return withMember(counted, peer, member, {
     ...member,
     status: 'ready',
     lease: null,
@@ -92,7 +92,7 @@ export function reject(state: RunState, event: Rejected): RunState | Refusal {
   if ('code' in lease) return lease
   const strikes = member.strikes + 1
   const expelled = strikes >= state.policy.maximumStrikes
-  return withMember({ ...state, batches: returnBatches(state.batches, lease.ranges) }, peer, {
+  return withMember({ ...state, batches: returnBatches(state.batches, lease.ranges) }, peer, member, {
     ...member,
     status: expelled ? 'expelled' : 'ready',
     since: expelled ? state.version : member.since,
@@ -124,7 +124,7 @@ export function disagree(state: RunState, event: Disagreed): RunState | Refusal 
     return { code: 'round/reported', message: `The peer has disagreed with round ${round} already.` }
   }
   const disagreements = member.disagreements + 1
-  return withMember(state, peer, { ...member, disagreements, disagreedRound: round })
+  return withMember(state, peer, member, { ...member, disagreements, disagreedRound: round })
 }
 
 function leaseFor(member: Member, round: number): Lease | Refusal {
