@@ -1,6 +1,6 @@
 /** What a measure of runs is: a name to ask for it by, and a table that it makes. */
 
-export interface MeasureOptions {
+interface MeasureOptions {
   readonly seeds: readonly number[]
   /** Where a measure takes as long as there are rounds; its own default otherwise. */
   readonly rounds: number | undefined

@@ -97,6 +97,6 @@ export function firstBatches(ranges: readonly BatchRange[], count: number): Batc
   return first
 }
 
-export function countBatches(ranges: readonly BatchRange[]): number {
+function countBatches(ranges: readonly BatchRange[]): number {
   return ranges.reduce((sum, { start, end }) => sum + end - start, 0)
 }
