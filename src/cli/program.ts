@@ -105,12 +105,12 @@ export function createProgram(context: CommandContext): Command {
   program
     .command('simulate')
     .description('a run with made-up peers on a made-up clock: how long, how much work, what travels')
-    .option('--peers <n>', 'peers in the run', positive, 100)
+    .option('--peers <n>', 'peers in the run (default: 100, or 4 that train)', positive)
     .option('--rounds <n>', 'rounds to run', positive, 20)
     .option('--seed <n>', 'the same seed gives the same run', count, 0)
     .option('--method <name>', 'what peers exchange, with the defaults of a run file', 'diloco')
     .option('--inner-steps <n>', 'inner steps of a middling peer in a round (H)', positive)
-    .option('--parameters <n>', 'parameters of the model', positive, 3_300_000)
+    .option('--parameters <n>', 'parameters of the model (default: 3300000)', positive)
     .option(
       '--method-bytes <b>',
       'bytes per parameter of one update, instead of what the method needs',
@@ -233,12 +233,12 @@ export interface InitCommandLine {
 }
 
 export interface SimulateCommandLine {
-  readonly peers: number
+  readonly peers?: number
   readonly rounds: number
   readonly seed: number
   readonly method: string
   readonly innerSteps?: number
-  readonly parameters: number
+  readonly parameters?: number
   readonly methodBytes?: number
   readonly stepMs: number
   readonly speedSpread: number

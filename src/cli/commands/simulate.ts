@@ -68,9 +68,9 @@ async function run(
   watching: Watching,
 ): Promise<SimulationReport> {
   const { signal } = context
-  const { rounds, seed, peers: replicas, train } = options
+  const { rounds, seed, train } = options
   const { sync, world, policy, costs, innerSteps } = settings
-  const together = { sync, replicas, rounds, seed, world, policy, ...watching, signal }
+  const together = { sync, replicas: world.peers, rounds, seed, world, policy, ...watching, signal }
   switch (train) {
     case 'toy':
       return (await trainToyTogether({ ...together, costs, evaluateEveryRounds: 1 })).report

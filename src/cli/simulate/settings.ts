@@ -21,16 +21,18 @@ export interface SimulateSettings {
   readonly innerSteps: number
 }
 
+const defaultParameters = 3_300_000
 const maxParameters = 1e12
 /** No update of any method is larger: float32, and as much again. */
 const maxMethodBytes = 16
 const bytesPerMegabit = 1e6 / 8
 
 export function simulateSettings(options: SimulateCommandLine): SimulateSettings {
-  checkLimits(options)
+  const peers = options.peers ?? (options.train === 'none' ? 100 : 4)
+  checkLimits(options, peers)
   const sync = syncOf(options)
   const method = createSyncMethod(sync)
-  const { peers, stepMs } = options
+  const { stepMs } = options
   const innerSteps = method.innerSteps
   const roundMs = innerSteps * stepMs
   return {
@@ -82,7 +84,7 @@ function syncOf({ method, innerSteps }: SimulateCommandLine): SyncSettings {
 }
 
 function costsFor(
-  { parameters, methodBytes }: SimulateCommandLine,
+  { parameters = defaultParameters, methodBytes }: SimulateCommandLine,
   method: ReturnType<typeof createSyncMethod>,
 ): CostModel {
   const costs = costsOfParameters(method, parameters)
@@ -91,8 +93,8 @@ function costsFor(
   return costsOfSizes({ ...costs, parameters, updateBytes })
 }
 
-function checkLimits(options: SimulateCommandLine): void {
-  const { peers, rounds, staleness, grace, parameters, methodBytes = 0, train } = options
+function checkLimits(options: SimulateCommandLine, peers: number): void {
+  const { rounds, staleness, grace, parameters = 0, methodBytes = 0, train, data } = options
   const limit = (name: string, value: number, most: number): void => {
     if (value <= most) return
     throw usageError(
@@ -108,4 +110,14 @@ function checkLimits(options: SimulateCommandLine): void {
   limit('grace', grace, 86_400)
   limit('parameters', parameters, maxParameters)
   limit('method-bytes', methodBytes, maxMethodBytes)
+  if (train === 'llama' && parameters + methodBytes > 0) {
+    throw usageError(
+      'command-line',
+      'With --train llama the model is the demo’s, and so are its sizes.',
+      'Leave out --parameters and --method-bytes.',
+    )
+  }
+  if (train !== 'llama' && data !== undefined) {
+    throw usageError('command-line', '--data is for --train llama.', 'Leave it out, or train a model.')
+  }
 }

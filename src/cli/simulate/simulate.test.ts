@@ -98,6 +98,8 @@ describe('groundswell simulate', () => {
     [['--staleness', '9'], /--staleness 9 is more/],
     [['--method-bytes', '17'], /--method-bytes 17 is more/],
     [['--parameters', '2000000000000'], /--parameters 2000000000000 is more/],
+    [['--train', 'llama', '--parameters', '5'], /the model is the demo’s/],
+    [['--data', 'x'], /--data is for --train llama/],
     [['--method', 'magic'], /no such method/],
     [['--method', 'data-parallel', '--inner-steps', '5'], /no such method: innerSteps/],
     [['--churn', '1'], /a number from 0, below 1/],

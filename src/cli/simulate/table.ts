@@ -72,12 +72,11 @@ export function summaryLines(report: SimulationReport): string[] {
     const seconds = (ms: number): string => formatDuration(ms / 1000)
     lines.push(['After a return', `${span(report.returnMs, seconds)} to the next accepted update`])
   }
-  const [first, last] = [report.losses[0], report.losses.at(-1)]
-  if (first !== undefined && last !== undefined) {
-    lines.push([
-      'Validation loss',
-      `${formatLoss(first.loss)} after round ${first.round}, ${formatLoss(last.loss)} at the end`,
-    ])
+  const { losses } = report
+  if (losses.length > 0) {
+    const [first, last] = [losses[0]!, losses.at(-1)!]
+    const start = losses.length === 1 ? '' : `${formatLoss(first.loss)} after round ${first.round}, `
+    lines.push(['Validation loss', `${start}${formatLoss(last.loss)} at the end`])
   }
   lines.push(['Same again', `trace ${report.traceHash.slice(0, 16)}, state ${report.stateHash.slice(0, 16)}`])
   return formatTable(lines, new Set())

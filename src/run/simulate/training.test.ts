@@ -40,6 +40,13 @@ describe('training together, with a toy', () => {
     expect(losses.map(({ tokens }) => tokens)).toEqual([2, 4, 6, 8].map((round) => round * 16 * 8))
   })
 
+  test('goes as far as a number of tokens, whatever the number of peers', async () => {
+    for (const replicas of [1, 2, 4]) {
+      const { losses } = await trainToyTogether({ ...toy, replicas, rounds: { tokens: 4 * 4 * 8 * 5 } })
+      expect(losses.at(-1)!.tokens).toBe(4 * 4 * 8 * 5)
+    }
+  })
+
   test('says what travelled', async () => {
     const { bytesPerParameterPerRound, bytesTotal, report } = await trainToyTogether({
       ...toy,

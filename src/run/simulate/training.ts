@@ -33,7 +33,8 @@ export interface TogetherOptions {
   readonly inner: TrainerSettings
   readonly sync: SyncSettings
   readonly replicas: number
-  readonly rounds: number
+  /** As many as there are, or as many as equal peers need for so many tokens of all of them together. */
+  readonly rounds: number | { readonly tokens: number }
   readonly seed: number
   readonly evaluationBatches: number
   /** 0: only at the end. */
@@ -126,8 +127,13 @@ interface Subject {
   readonly batchTokens: number
 }
 async function together(options: Together, subject: Subject): Promise<TogetherResult> {
-  const { replicas, rounds, seed, evaluateEveryRounds = 0, onRound, onEvent, signal } = options
+  const { replicas, seed, evaluateEveryRounds = 0, onRound, onEvent, signal } = options
   const method = createSyncMethod(options.sync)
+  const roundTokens = replicas * method.innerSteps * subject.batchTokens
+  const rounds =
+    typeof options.rounds === 'number'
+      ? options.rounds
+      : Math.max(1, Math.round(options.rounds.tokens / roundTokens))
   const policy = roundPolicySchema.parse({
     rounds,
     minimumPeers: replicas,
