@@ -51,10 +51,10 @@ export const linkPolicy = {
   /** The first pause; each next one doubles, up to the longest. Half of each is random. */
   firstPauseMs: 100,
   longestPauseMs: 10_000,
-  /** For an answer that the host gives at once. */
+  /** For an answer that the host gives at once, until the run’s own patience is known. */
   answerTimeoutMs: 20_000,
-  /** For the answer to a `watch`, at least: the host answers within a third of its patience. */
-  leastWatchTimeoutMs: 1000,
+  /** For any answer, at least: the host answers a `watch` within a third of its patience. */
+  leastTimeoutMs: 1000,
   /** For the answer to a report: the host fetches the update first. */
   reportTimeoutMs: 600_000,
   leaveTimeoutMs: 2000,
@@ -66,9 +66,11 @@ export class HostLink {
   private readonly messages: SignedMessages
   private readonly waiters = new Set<() => void>()
   private readonly closing = new AbortController()
+  private asking = new AbortController()
   private watching: Promise<void> = Promise.resolve()
   private newest: RunView | undefined
   private newestAtMs = 0
+  private answerTimeoutMs: number = linkPolicy.answerTimeoutMs
   private failure: unknown
 
   constructor(init: HostLinkInit) {
@@ -98,8 +100,8 @@ export class HostLink {
   async join(policy: Pick<RoundPolicy, 'vanishAfterMs'>, signal: AbortSignal): Promise<RunView> {
     await this.rejoin(signal)
     this.adopt(await this.request('watch', this.question(), { signal }))
-    const timeoutMs = Math.max(linkPolicy.leastWatchTimeoutMs, policy.vanishAfterMs)
-    this.watching = this.watch(timeoutMs, AbortSignal.any([signal, this.closing.signal]))
+    this.answerTimeoutMs = Math.max(linkPolicy.leastTimeoutMs, policy.vanishAfterMs)
+    this.watching = this.watch(AbortSignal.any([signal, this.closing.signal]))
     return this.view
   }
 
@@ -130,13 +132,18 @@ export class HostLink {
     return this.view
   }
 
+  /** Tells the host at once what is different here, instead of when it has news. */
+  nudge(): void {
+    this.asking.abort(nudged)
+  }
+
   /** Asks the host, again after every break of the line, until it answers or refuses. */
   async request<Kind extends MessageKind>(
     kind: Kind,
     body: Messages[Kind]['body'],
     options: { readonly signal: AbortSignal; readonly timeoutMs?: number },
   ): Promise<Messages[Kind]['reply']> {
-    const { signal, timeoutMs = linkPolicy.answerTimeoutMs } = options
+    const { signal, timeoutMs = this.answerTimeoutMs } = options
     const { patienceMs = linkPolicy.patienceMs, link } = this.init
     return this.withPatience(
       patienceMs,
@@ -180,12 +187,15 @@ export class HostLink {
     await this.ask('leave', null, linkPolicy.leaveTimeoutMs).catch(() => undefined)
   }
 
-  private async watch(timeoutMs: number, signal: AbortSignal): Promise<void> {
+  private async watch(signal: AbortSignal): Promise<void> {
     try {
       while (!signal.aborted) {
+        this.asking = new AbortController()
+        const until = AbortSignal.any([signal, this.asking.signal])
         try {
-          this.adopt(await this.request('watch', this.question(), { signal, timeoutMs }))
+          this.adopt(await this.request('watch', this.question(), { signal: until }))
         } catch (thrown) {
+          if (thrown === nudged) continue
           if (!isRemote(thrown, 'member/unknown')) throw thrown
           await this.rejoin(signal)
         }
@@ -276,6 +286,8 @@ export class HostLink {
     }
   }
 }
+
+const nudged = new GroundswellError('Asked anew.', { code: 'run/nudged' })
 
 const curable = new Set([
   ...['peer/unreachable', 'peer/timeout', 'peer/closed', 'peer/malformed', 'peer/unsupported'],

@@ -158,9 +158,13 @@ test('a peer that slept through some rounds comes back, and hears what became of
   swarm = await ToySwarm.start({ network, rounds: { ...impatient, rounds: 300, minimumPeers: 2 } })
   const awake = [1, 2].map((n) => swarm.join(n, { stepMs: 5 }))
   const asleep = Promise.withResolvers<unknown>()
-  const sleeper: Member = swarm.join(3, { beforeStep: () => asleep.promise })
+  const leased = Promise.withResolvers<void>()
+  const sleeper: Member = swarm.join(3, {
+    beforeStep: () => asleep.promise,
+    onEvent: ({ type }) => type === 'leased' && leased.resolve(),
+  })
   const account = () => swarm.host.status().members.find(({ peer }) => peer === sleeper.identity.peerId)
-  await swarm.until(() => account()?.lease != null)
+  await leased.promise
   network.partition([sleeper.identity.peerId])
   const { round } = swarm.host.status()
   await swarm.until((status) => account()?.status !== 'active' && status.round > round + 2)
