@@ -67,6 +67,7 @@ async function stepsOf(options: TrainerOptions, layout: ParameterLayout): Promis
     gradient: () => Promise.reject(new TypeError('This method exchanges parameters, not gradients.')),
     parameters: async () => flatten(await trainer.parameters(), layout),
     setParameters: (flat) => trainer.setParameters(unflatten(flat, layout)),
+    reset: () => trainer.resetOptimiser(),
     memory: () => trainer.snapshot(),
     recall: (memory) => trainer.restore((memory as TrainerSnapshot | undefined) ?? fresh),
     [Symbol.asyncDispose]: () => trainer[Symbol.asyncDispose](),
@@ -85,6 +86,7 @@ async function gradientsOf(options: TrainerOptions, layout: ParameterLayout): Pr
       return { ...done, gradient: flatten(gradient, layout) }
     },
     setParameters: (flat) => trainer.setParameters(unflatten(flat, layout)),
+    reset: async () => undefined,
     memory: async () => undefined,
     recall: async () => undefined,
     [Symbol.asyncDispose]: () => trainer[Symbol.asyncDispose](),

@@ -3,16 +3,16 @@
  * memory and an optimiser of its own. One learner does all the inner steps, one peer after the other, so that many
  * peers fit on a small machine; what it remembers of a peer is put away and taken out again.
  */
-import { type Cid, cidOf } from '../../core/index.ts'
+import { type Cid, type Clock, cidOf } from '../../core/index.ts'
 import type { PeerId } from '../../swarm/index.ts'
 import type { Contribution, MergeContext, SyncMethod, TensorLayout } from '../../sync/index.ts'
-import type { InnerTrainer, StepOptions } from '../inner-trainer.ts'
-import { rewarmFactor, schedulePosition } from '../schedule-position.ts'
+import type { InnerTrainer } from '../inner-trainer.ts'
+import { workOnLease } from '../lease-work.ts'
 import type { ClosedRound, Lease } from '../state.ts'
 import { firstBatches } from './invariants.ts'
 
 /** One model with its optimiser, lent to one peer at a time. */
-export interface Learner extends Omit<InnerTrainer, 'reset'> {
+export interface Learner extends InnerTrainer {
   /** What one peer's next step depends on besides parameters and tokens. */
   memory(): Promise<unknown>
   /** Undefined: as if nothing had been learnt yet. */
@@ -72,6 +72,9 @@ export interface LeaseWork {
   readonly overlaps: boolean
 }
 
+const frozenClock: Clock = { now: () => 0, steady: () => 0, sleep: async () => undefined }
+const neverLeaving = new AbortController().signal
+
 /** Merged states that are kept, the newest; whoever needs an older one has its own hold of it. */
 const keptStates = 4
 /** Updates that never arrived are forgotten after so many rounds; none can count any more. */
@@ -125,12 +128,7 @@ export class SwarmTraining {
     const memory = this.peer(peer)
     const { lease } = memory.work!
     await this.lend(memory)
-    const batches = firstBatches(lease.ranges, steps).flatMap(({ start, end }) =>
-      Array.from({ length: end - start }, (_, i) => start + i),
-    )
-    const { values, loss } = await (method.quantity === 'gradient'
-      ? this.gradients(memory, batches)
-      : this.innerSteps(memory, batches))
+    const { values, loss } = await this.work(memory, steps)
     const { state, local } = memory
     const learningRate = this.rateOfRound(lease.round)
     const encoded = method.encodeUpdate({ state, local, round: lease.round, values, learningRate }, layout)
@@ -192,7 +190,9 @@ export class SwarmTraining {
   /** A round has closed: from now on it can be merged. */
   close(round: ClosedRound): void {
     this.closed.set(round.round, round)
-    this.states.set(round.round, this.merge(round))
+    const merge = this.merge(round)
+    merge.catch(() => undefined) // met where it is waited for
+    this.states.set(round.round, merge)
   }
 
   /** The host has merged the round: its checkpoint. */
@@ -212,56 +212,36 @@ export class SwarmTraining {
     return this.checkpoint()
   }
 
-  private async innerSteps(
-    memory: PeerMemory,
-    batches: readonly number[],
-  ): Promise<{ values: Float32Array; loss: number }> {
-    const { method, learner, batch } = this.options
+  /** By the code of a real peer, on a clock that stands still. */
+  private async work(memory: PeerMemory, steps: number): Promise<{ values: Float32Array; loss: number }> {
+    const { method, learner, batch, rewarmSteps } = this.options
     const { lease, rewarmRound, overlaps } = memory.work!
-    let losses = 0
-    const steps = async (from: number, to: number): Promise<void> => {
-      for (let i = from; i < to; i++) {
-        losses += (await learner.step(batch(batches[i]!), this.positionOf(i, lease, rewarmRound))).loss
-      }
+    const own = memory.own?.round === lease.round - 1 ? memory.own.parameters : undefined
+    const ahead = overlaps && own !== undefined && method.overlapSteps > 0
+    // The steps for which the merge is not waited for begin where the peer's own ended.
+    if (ahead) await learner.setParameters(own)
+    const view = {
+      you: { lease },
+      open: null,
+      rewarm: rewarmRound === null ? null : { round: rewarmRound, steps: rewarmSteps },
     }
-    let own = memory.own?.round === lease.round - 1 ? memory.own.parameters : undefined
-    // The first τ steps are those for which the merge is not waited for.
-    const ahead = overlaps && own !== undefined ? Math.min(method.overlapSteps, batches.length) : 0
-    if (ahead > 0) {
-      await learner.setParameters(own!)
-      await steps(0, ahead)
-      own = await learner.parameters()
+    const result = await workOnLease({
+      method,
+      workload: { trainer: learner, batch },
+      clock: frozenClock,
+      lease: { ...lease, ranges: firstBatches(lease.ranges, steps) },
+      start: async () =>
+        method.startRound(memory.state, memory.local, ahead ? await learner.parameters() : own),
+      overlapSteps: ahead ? method.overlapSteps : 0,
+      look: () => ({ view, ageMs: 0 }),
+      reportMs: 0,
+      leaving: neverLeaving,
+      onStep: () => undefined,
+    })
+    if (method.quantity === 'parameters') {
+      memory.nextOwn = { round: lease.round, parameters: result!.values }
     }
-    await learner.setParameters(method.startRound(memory.state, memory.local, own))
-    await steps(ahead, batches.length)
-    const values = await learner.parameters()
-    memory.nextOwn = { round: lease.round, parameters: values }
-    return { values, loss: losses / batches.length }
-  }
-
-  private async gradients(
-    memory: PeerMemory,
-    batches: readonly number[],
-  ): Promise<{ values: Float32Array; loss: number }> {
-    const { method, learner, batch, layout } = this.options
-    await learner.setParameters(method.startRound(memory.state, memory.local, undefined))
-    const sums = new Float64Array(layout.totalSize)
-    let losses = 0
-    for (const number of batches) {
-      const { loss, gradient } = await learner.gradient(batch(number))
-      for (let i = 0; i < sums.length; i++) sums[i] = sums[i]! + gradient[i]!
-      losses += loss
-    }
-    return { values: Float32Array.from(sums, (sum) => sum / batches.length), loss: losses / batches.length }
-  }
-
-  /** Where the i-th step of a lease stands in the schedule, however many steps the lease has. */
-  private positionOf(i: number, { round, steps }: Lease, rewarmRound: number | null): StepOptions {
-    const { method, rewarmSteps } = this.options
-    const { innerSteps } = method
-    const scheduleStep = schedulePosition({ round, index: i, steps, innerSteps })
-    const rewarm = rewarmRound === null ? null : { round: rewarmRound, steps: rewarmSteps }
-    return { scheduleStep, rateScale: rewarmFactor(rewarm, scheduleStep, innerSteps) }
+    return result!
   }
 
   private rateOfRound(round: number): number {

@@ -47,6 +47,7 @@ export function toyLearner(seed: number): Learner {
     setParameters: async (flat) => {
       parameters = flat.slice()
     },
+    reset: async () => undefined, // it has no optimiser
     memory: async () => parameters.slice(),
     recall: async (memory) => {
       parameters = memory === undefined ? new Float32Array(toyLayout.totalSize) : (memory as Float32Array)
