@@ -11,18 +11,12 @@ import type { Effect } from '../reducer.ts'
 import { isPresent, type RunState } from '../state.ts'
 import type { CostModel } from './costs.ts'
 import { EventQueue } from './event-queue.ts'
+import type { Action } from './occupation.ts'
 import { type RoundRow, SimulationBook, type SimulationReport } from './report.ts'
 import { SharedLink } from './shared-link.ts'
 import type { SwarmTraining, TrainedUpdate } from './swarm-training.ts'
 import { VirtualHost } from './virtual-host.ts'
-import {
-  type Action,
-  type PeerMessage,
-  type RunNews,
-  type Surroundings,
-  type View,
-  VirtualPeer,
-} from './virtual-peer.ts'
+import { type PeerMessage, type RunNews, type Surroundings, type View, VirtualPeer } from './virtual-peer.ts'
 import { createPeers, drawAbsenceMs, outages, type WorldSettings } from './world.ts'
 
 export interface SimulationOptions {

@@ -4,8 +4,10 @@
  * that take their time. It decides as run/trainer-peer.ts and run/replica.ts do.
  */
 import type { Refusal } from '../reducer.ts'
-import { type ClosedRound, isPresent, type Lease, type Member, type RunState } from '../state.ts'
+import { isPresent, type Lease, type Member, type RunState } from '../state.ts'
+import { type Missing, whatIsMissing } from './catch-up.ts'
 import type { CostModel } from './costs.ts'
+import { type Action, Occupation, type VirtualTime } from './occupation.ts'
 import { type PeerAccount, PeerClock } from './peer-account.ts'
 import type { SwarmTraining, TrainedUpdate } from './swarm-training.ts'
 import {
@@ -39,11 +41,8 @@ export interface RunNews
   readonly open: { readonly round: number; readonly deadlineMs: number | null } | null
 }
 
-export type Action = () => void | Promise<void>
-
 /** What lies around a peer. */
-export interface Surroundings {
-  readonly nowMs: number
+export interface Surroundings extends VirtualTime {
   readonly world: WorldSettings
   readonly costs: CostModel
   /** τ of the method. */
@@ -53,7 +52,6 @@ export interface Surroundings {
   readonly training: SwarmTraining | undefined
   /** An update of which only the size matters. */
   modelledUpdate(steps: number): TrainedUpdate
-  after(delayMs: number, action: Action): void
   tellHost(peer: VirtualPeer, message: PeerMessage): void
   /** To the host. Gives what breaks it off. */
   upload(peer: VirtualPeer, bytes: number, done: Action): () => void
@@ -63,18 +61,8 @@ export interface Surroundings {
   moved(peer: VirtualPeer, how: 'came' | 'left' | 'silently'): void
 }
 
-/** What a peer is busy with. */
-interface Activity {
-  /** When it is done, where nothing but time is needed. */
-  readonly endMs?: number
-  /** Stops it, and gives what takes it up again. */
-  readonly suspend: () => () => void
-}
-
 /** Refused to come in: tries again after this. */
 const retryJoinMs = 20_000
-/** With more updates in a round than this, peers fetch the merged state instead. */
-const maximumListed = 256
 
 export class VirtualPeer {
   readonly index: number
@@ -82,11 +70,11 @@ export class VirtualPeer {
   readonly account: PeerAccount
   /** Counts its sessions and naps: what was meant for an earlier one does not arrive. */
   epoch = 0
-  private readonly around: Surroundings
+  readonly around: Surroundings
   private readonly clock = new PeerClock()
+  private readonly doing: Occupation
   private online = false
   private view: View | undefined
-  private activity: Activity | undefined
   /** What to go on with after sleep. */
   private resume: (() => void) | undefined
   private joining = false
@@ -95,8 +83,8 @@ export class VirtualPeer {
   /** It has fetched once what a newcomer fetches. */
   private hasFetchedSetup = false
   /** The round whose merged state it has; -1: none. After a restart it has it on disk alone. */
-  private held = -1
-  private inMemory = false
+  held = -1
+  inMemory = false
   private working: Working | undefined
   /** Trained, and not yet heard of. */
   private unreported: { readonly lease: Lease; readonly update: TrainedUpdate } | undefined
@@ -108,6 +96,7 @@ export class VirtualPeer {
     this.index = index
     this.traits = traits
     this.around = around
+    this.doing = new Occupation(around, this.clock)
     this.account = this.clock.account
   }
 
@@ -156,7 +145,7 @@ export class VirtualPeer {
       case 'report':
         if (refusal.code === 'member/unknown') {
           this.unreported = message
-          this.setActivity(undefined, 'waiting')
+          this.doing.nothing()
           this.join()
         } else {
           this.account.refusedReports++
@@ -177,7 +166,7 @@ export class VirtualPeer {
   depart(how: Departure, absenceMs: number): void {
     if (!this.online) return
     this.account.departures++
-    const resume = this.suspend()
+    const resume = this.doing.suspend()
     if (how === 'leave') this.around.tellHost(this, { type: 'leave' })
     this.epoch++
     this.online = false
@@ -248,12 +237,12 @@ export class VirtualPeer {
     const { view, me } = this
     if (!this.online || view === undefined || view.run.phase === 'finished') return
     if (me === undefined) this.join()
-    else if (this.activity === undefined) this.decideAs(me, view.run)
+    else if (!this.doing.something) this.decideAs(me, view.run)
   }
 
   private decideAs(me: Member, run: RunNews): void {
     const { lease } = me
-    const missing = this.hasSetUp ? this.missing(run) : undefined
+    const missing = this.hasSetUp ? whatIsMissing(run, this) : undefined
     if (!this.hasSetUp) this.setUp()
     else if (this.reportAgain(lease)) return
     else if (lease !== null && this.inMemory && this.held === lease.round - 1)
@@ -295,45 +284,14 @@ export class VirtualPeer {
     const { costs } = this.around
     this.download(this.hasFetchedSetup ? 0 : costs.setupBytes, () => {
       this.hasFetchedSetup = true
-      this.spend(costs.setupMs, 'preparing', () => {
+      this.doing.spend(costs.setupMs, 'preparing', () => {
         this.hasSetUp = true
         this.goOn()
       })
     })
   }
 
-  /** What lies between its copy and the run's newest round. */
-  private missing(run: RunNews): Missing | 'wait' | undefined {
-    const { checkpoint } = run
-    const closed = run.closed.filter(({ round }) => round > this.held)
-    if (!this.inMemory) {
-      const onDisk = this.held === checkpoint.round
-      const bytes = onDisk ? 0 : this.around.costs.stateBytes
-      return { bytes, round: checkpoint.round, merges: undefined }
-    }
-    const newest = closed.at(-1)
-    if (newest === undefined) return undefined
-    const { costs } = this.around
-    const updates = closed.reduce((sum, { accepted }) => sum + accepted.length, 0)
-    if (costs.pairwise && closed[0]!.round === this.held + 1) {
-      return { ...pairsOf(closed), workMs: closed.length * (costs.checkMs + costs.addMs + costs.outerStepMs) }
-    }
-    const listed = closed.every(({ accepted }) => accepted.length <= maximumListed)
-    const cheaper = closed.length === 1 || updates * costs.updateBytes <= costs.stateBytes
-    if (closed[0]!.round === this.held + 1 && listed && (cheaper || checkpoint.round <= this.held)) {
-      const foreign = closed.flatMap(({ accepted }) => accepted.filter(({ peer }) => peer !== this.traits.id))
-      return {
-        bytes: foreign.reduce((sum, { bytes }) => sum + bytes, 0),
-        round: newest.round,
-        merges: closed.map(({ round }) => round),
-        workMs: updates * (costs.checkMs + costs.addMs) + closed.length * costs.outerStepMs,
-      }
-    }
-    if (checkpoint.round <= this.held) return 'wait' // until the host has merged
-    return { bytes: costs.stateBytes, round: checkpoint.round, merges: undefined }
-  }
-
-  private catchUp({ bytes, round, merges, workMs = 0 }: Missing): void {
+  private catchUp({ bytes, round, merges, workMs }: Missing): void {
     const { training } = this.around
     this.overlapsFromMs = this.me?.lease == null ? undefined : this.around.nowMs
     this.catchingUp = true
@@ -346,7 +304,7 @@ export class VirtualPeer {
       this.goOn()
     }
     this.download(bytes, () =>
-      this.spend(workMs, 'preparing', () =>
+      this.doing.spend(workMs, 'preparing', () =>
         apply === undefined ? holds() : (apply()?.then(holds) ?? holds()),
       ),
     )
@@ -363,7 +321,7 @@ export class VirtualPeer {
     this.clock.wasComputing(ahead * stepMs)
     const drops = random.nextFloat() < world.churn.dropShare
     this.working = { lease, stepMs, drops, steps: lease.steps }
-    this.spend((lease.steps - ahead) * stepMs, 'computing', () => this.finishLease())
+    this.doing.spend((lease.steps - ahead) * stepMs, 'computing', () => this.finishLease())
   }
 
   /** What the news mean for the lease that is being worked on. */
@@ -376,7 +334,7 @@ export class VirtualPeer {
       this.account.abandoned++
       this.working = undefined
       this.around.training?.settle(this.index, false)
-      this.suspend()
+      this.doing.suspend()
     }
   }
 
@@ -385,7 +343,7 @@ export class VirtualPeer {
     const { nowMs, costs } = this.around
     const { lease, stepMs, steps } = working
     const { open } = this.view!.run
-    const endMs = this.activity?.endMs
+    const endMs = this.doing.endMs
     if (open?.round !== lease.round || open.deadlineMs === null || endMs === undefined) return
     const { upBytesPerSecond, latencyMs } = this.traits
     const reportMs = costs.encodeMs + (1000 * costs.updateBytes) / upBytesPerSecond + 3 * latencyMs
@@ -395,7 +353,7 @@ export class VirtualPeer {
     const possible = Math.floor(done + leftMs / stepMs)
     if (possible < Math.max(1, done)) return
     this.working = { ...working, steps: possible }
-    this.spend((possible - done) * stepMs, 'computing', () => this.finishLease())
+    this.doing.spend((possible - done) * stepMs, 'computing', () => this.finishLease())
   }
 
   private finishLease(): void | Promise<void> {
@@ -413,8 +371,8 @@ export class VirtualPeer {
       this.startOver()
       return
     }
-    this.spend(this.around.costs.encodeMs, 'preparing', () =>
-      this.transfer(
+    this.doing.spend(this.around.costs.encodeMs, 'preparing', () =>
+      this.doing.transfer(
         (done) => this.around.upload(this, update.bytes, done),
         () => this.report(lease, update),
       ),
@@ -423,7 +381,7 @@ export class VirtualPeer {
 
   private report(lease: Lease, update: TrainedUpdate): void {
     const send = (): void => {
-      this.setActivity({ suspend: () => send }, 'communicating')
+      this.doing.expect(send)
       this.around.tellHost(this, { type: 'report', lease, update })
     }
     send()
@@ -431,67 +389,18 @@ export class VirtualPeer {
 
   private onVerdict(accepted: boolean): void {
     this.around.training?.settle(this.index, accepted)
-    this.setActivity(undefined, 'waiting')
+    this.doing.nothing()
     this.decide()
-  }
-
-  private goOn(): void {
-    this.setActivity(undefined, 'waiting')
-    this.decide()
-  }
-
-  /** Time that passes here, unless the machine is switched off. */
-  private spend(ms: number, as: 'computing' | 'preparing', done: Action): void {
-    const endMs = this.around.nowMs + ms
-    const activity: Activity = {
-      endMs,
-      suspend: () => {
-        const leftMs = Math.max(0, endMs - this.around.nowMs)
-        return () => this.spend(leftMs, as, done)
-      },
-    }
-    this.setActivity(activity, as)
-    this.around.after(ms, () => {
-      if (this.activity !== activity) return
-      this.setActivity(undefined, 'waiting')
-      return done()
-    })
   }
 
   private download(bytes: number, done: Action): void {
-    if (bytes === 0) this.spend(0, 'preparing', done)
-    else this.transfer((then) => this.around.download(this, bytes, then), done)
+    if (bytes === 0) this.doing.spend(0, 'preparing', done)
+    else this.doing.transfer((then) => this.around.download(this, bytes, then), done)
   }
 
-  /** A transfer that begins anew when it was broken off. */
-  private transfer(begin: (done: Action) => () => void, done: Action): void {
-    let stop: () => void = () => {}
-    const activity: Activity = {
-      suspend: () => {
-        stop()
-        return () => this.transfer(begin, done)
-      },
-    }
-    this.setActivity(activity, 'communicating')
-    stop = begin(() => {
-      if (this.activity !== activity) return
-      this.setActivity(undefined, 'waiting')
-      return done()
-    })
-  }
-
-  private setActivity(
-    activity: Activity | undefined,
-    as: 'computing' | 'communicating' | 'preparing' | 'waiting',
-  ): void {
-    this.activity = activity
-    this.clock.switchTo(as, this.around.nowMs)
-  }
-
-  private suspend(): (() => void) | undefined {
-    const resume = this.activity?.suspend()
-    this.setActivity(undefined, 'waiting')
-    return resume
+  private goOn(): void {
+    this.doing.nothing()
+    this.decide()
   }
 
   private sameSession(action: () => void): () => void {
@@ -509,24 +418,6 @@ interface Working {
   readonly drops: boolean
   /** How many of the lease's steps are going to be done. */
   readonly steps: number
-}
-
-interface Missing {
-  readonly bytes: number
-  /** The round it then holds. */
-  readonly round: number
-  /** Rounds to merge; undefined where the merged state is fetched. */
-  readonly merges: readonly number[] | undefined
-  readonly workMs?: number
-}
-
-/** One update of each round, about as large as any. */
-function pairsOf(closed: readonly ClosedRound[]): Missing {
-  return {
-    bytes: closed.reduce((sum, { accepted }) => sum + (accepted[0]?.bytes ?? 0), 0),
-    round: closed.at(-1)!.round,
-    merges: closed.map(({ round }) => round),
-  }
 }
 
 function isSameLease(one: Lease | null, other: Lease): boolean {
