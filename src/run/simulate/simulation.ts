@@ -256,7 +256,8 @@ class Simulation implements Surroundings {
       this.training?.close(closed)
     }
     for (const effect of effects) this.perform(effect)
-    const opens = state.open !== null && state.open.round !== before.open?.round
+    // A round that nobody finished opens anew under its number.
+    const opens = state.open !== null && state.open.openedAtMs !== before.open?.openedAtMs
     const quorum = state.phase === 'closing' && before.phase !== 'closing'
     if (opens) this.broadcast(state, () => true)
     // Who is at its inner steps learns nothing from the end of a round; from its nearing, how long there is.

@@ -6,7 +6,7 @@ import { byteTokenizer, initialParameters, llamaConfig } from '../../model/index
 import { type Backend, openBackend } from '../../runtime/index.ts'
 import { type SyncSettings, syncSettingsSchema } from '../../sync/index.ts'
 import { optimiserSchema, scheduleSchema } from '../../train/index.ts'
-import { type TogetherOptions, trainTogether, trainToyTogether } from './training.ts'
+import { equalPeers, type TogetherOptions, trainTogether, trainToyTogether } from './training.ts'
 import { noChurn } from './world.ts'
 
 const diloco: SyncSettings = syncSettingsSchema.parse({ method: 'diloco', innerSteps: 4, outerMomentum: 0.5 })
@@ -44,6 +44,15 @@ describe('training together, with a toy', () => {
     for (const replicas of [1, 2, 4]) {
       const { losses } = await trainToyTogether({ ...toy, replicas, rounds: { tokens: 4 * 4 * 8 * 5 } })
       expect(losses.at(-1)!.tokens).toBe(4 * 4 * 8 * 5)
+    }
+  })
+
+  test('goes on after a round in which no update arrived at all', async () => {
+    for (let seed = 0; seed < 10; seed++) {
+      const world = { ...equalPeers, churn: { ...noChurn, dropShare: 0.6 } }
+      const policy = { minimumPeers: 1 }
+      const { report } = await trainToyTogether({ ...toy, seed, replicas: 3, world, timed: false, policy })
+      expect(report.rounds).toHaveLength(8)
     }
   })
 

@@ -88,7 +88,7 @@ export class VirtualHost {
     }
     const closed = current.closed.at(-1)
     if (closed !== undefined && closed.round !== before.closed.at(-1)?.round) work.close(closed)
-    const turns = current.open?.round !== before.open?.round || current.phase !== before.phase
+    const turns = current.open?.openedAtMs !== before.open?.openedAtMs || current.phase !== before.phase
     if (turns || this.options.checkAlways) work.check(current)
   }
 }
