@@ -1,12 +1,14 @@
 /** `npm run bench -- NAME`: measures one thing, prints a table and, where there is something to keep, writes JSON. */
-import { runReducerBench } from './run-reducer.ts'
 import { runCodecsBench } from './codecs.ts'
+import { runRunBench } from './run.ts'
+import { runReducerBench } from './run-reducer.ts'
 import { runTokenizerBench } from './tokenizer.ts'
 import { runTrainBench } from './train.ts'
 
 const benches: Readonly<Record<string, (args: readonly string[]) => unknown>> = {
-  'run-reducer': runReducerBench,
   codecs: runCodecsBench,
+  run: runRunBench,
+  'run-reducer': runReducerBench,
   tokenizer: ([folder]) => runTokenizerBench(folder),
   train: runTrainBench,
 }

@@ -103,6 +103,49 @@ export function createProgram(context: CommandContext): Command {
     )
 
   program
+    .command('simulate')
+    .description('a run with made-up peers on a made-up clock: how long, how much work, what travels')
+    .option('--peers <n>', 'peers in the run (default: 100, or 4 that train)', positive)
+    .option('--rounds <n>', 'rounds to run', positive, 20)
+    .option('--seed <n>', 'the same seed gives the same run', count, 0)
+    .option('--method <name>', 'what peers exchange, with the defaults of a run file', 'diloco')
+    .option('--inner-steps <n>', 'inner steps of a middling peer in a round (H)', positive)
+    .option('--parameters <n>', 'parameters of the model (default: 3300000)', positive)
+    .option(
+      '--method-bytes <b>',
+      'bytes per parameter of one update, instead of what the method needs',
+      above0,
+    )
+    .option('--step-ms <ms>', 'time of one inner step on a middling peer', above0, 1000)
+    .option('--speed-spread <x>', 'how many times as fast as the slowest the fastest peer is', atLeast1, 4)
+    .option('--up <mbit>', 'line of a middling peer to the others, in Mb/s', above0, 20)
+    .option('--down <mbit>', 'line of a middling peer from the others, in Mb/s', above0, 100)
+    .option('--host-up <mbit>', 'the same of the host', above0, 1000)
+    .option('--host-down <mbit>', 'the same of the host', above0, 1000)
+    .option('--reachable <share>', 'share of the peers’ lines that others can fetch from', shareFrom0, 0.5)
+    .option('--latency <ms>', 'one way between a middling peer and the host', nonnegative, 40)
+    .option(
+      '--churn <share>',
+      'share of the peers that go in the time of a round, and come back',
+      belowOne,
+      0,
+    )
+    .option('--drop <share>', 'share of the updates that are made and never arrive', belowOne, 0)
+    .option('--quorum <share>', 'share of a round’s peers whose updates start the grace period', share, 0.67)
+    .option('--grace <s>', 'seconds that a round stays open after its quorum', nonnegative, 10)
+    .option('--staleness <n>', 'rounds by which an update may be late', count, 1)
+    .addOption(
+      new Option('--train <what>', 'train for real in it').choices(['none', 'toy', 'llama']).default('none'),
+    )
+    .option('--data <path>', 'text for --train llama, instead of the texts that came with the install')
+    .addOption(new Option('--backend <name>', 'what computes').choices(backends).default('auto'))
+    .option('--threads <n>', 'threads to compute with; 0 for as many as there are cores', count, 0)
+    .option('--trace <file>', 'write every event of the run to this file, one JSON object per line')
+    .action(async (options: SimulateCommandLine) =>
+      (await import('./commands/simulate.ts')).simulateRun(context, options),
+    )
+
+  program
     .command('doctor')
     .description('what this machine can do, and why not more')
     .action(async () => (await import('./commands/doctor.ts')).doctor(context))
@@ -189,6 +232,34 @@ export interface InitCommandLine {
   readonly data: string
 }
 
+export interface SimulateCommandLine {
+  readonly peers?: number
+  readonly rounds: number
+  readonly seed: number
+  readonly method: string
+  readonly innerSteps?: number
+  readonly parameters?: number
+  readonly methodBytes?: number
+  readonly stepMs: number
+  readonly speedSpread: number
+  readonly up: number
+  readonly down: number
+  readonly hostUp: number
+  readonly hostDown: number
+  readonly reachable: number
+  readonly latency: number
+  readonly churn: number
+  readonly drop: number
+  readonly quorum: number
+  readonly grace: number
+  readonly staleness: number
+  readonly train: 'none' | 'toy' | 'llama'
+  readonly data?: string
+  readonly backend: string
+  readonly threads: number
+  readonly trace?: string
+}
+
 /** Options that `train` and `host` take over the run file. */
 function withRunOptions(command: Command): Command {
   return command
@@ -237,4 +308,20 @@ function nonnegative(text: string): number {
 
 function share(text: string): number {
   return number(text, 'a number above 0, at most 1', (value) => value > 0 && value <= 1)
+}
+
+function shareFrom0(text: string): number {
+  return number(text, 'a number from 0 to 1', (value) => value >= 0 && value <= 1)
+}
+
+function belowOne(text: string): number {
+  return number(text, 'a number from 0, below 1', (value) => value >= 0 && value < 1)
+}
+
+function above0(text: string): number {
+  return number(text, 'a number above 0', (value) => Number.isFinite(value) && value > 0)
+}
+
+function atLeast1(text: string): number {
+  return number(text, 'a number from 1 up', (value) => Number.isFinite(value) && value >= 1)
 }

@@ -10,6 +10,11 @@ import type { LeaseView, RunView } from './protocol.ts'
 import { rewarmFactor, schedulePosition } from './schedule-position.ts'
 import type { BatchRange } from './state.ts'
 
+/** Of a view, what matters to a lease. */
+export interface LeaseNews extends Pick<RunView, 'open' | 'rewarm'> {
+  readonly you: Pick<RunView['you'], 'lease'>
+}
+
 export interface LeaseWorkInit {
   readonly method: SyncMethod
   readonly workload: Workload
@@ -19,7 +24,7 @@ export interface LeaseWorkInit {
   readonly start: () => Promise<Float32Array>
   readonly overlapSteps: number
   /** The newest view, and how old it is. */
-  readonly look: () => { readonly view: RunView; readonly ageMs: number }
+  readonly look: () => { readonly view: LeaseNews; readonly ageMs: number }
   /** How long encoding and reporting takes, as far as is known. */
   readonly reportMs: number
   /** Aborted when the peer is to leave: then the steps done so far are the result. */
@@ -87,7 +92,7 @@ export async function workOnLease(init: LeaseWorkInit): Promise<LeaseResult | un
 }
 
 /** Whether the view still has this lease, and not another one of the same round. */
-export function holds({ you }: RunView, { round, grantedAtMs }: LeaseView): boolean {
+export function holds({ you }: Pick<LeaseNews, 'you'>, { round, grantedAtMs }: LeaseView): boolean {
   return you.lease !== null && you.lease.round === round && you.lease.grantedAtMs === grantedAtMs
 }
 
