@@ -167,9 +167,13 @@ export function endOfPlan(plan: readonly Fault[]): number {
 }
 
 function drawByWeight(candidates: readonly Candidate[], random: Random): Candidate {
-  const weightOf = ({ kind, on }: Candidate): number => faultKinds[kind].weight[on]
-  let left = random.nextFloat() * candidates.reduce((total, each) => total + weightOf(each), 0)
-  return candidates.find((each) => (left -= weightOf(each)) < 0) ?? candidates[0]!
+  const weights = candidates.map(({ kind, on }) => faultKinds[kind].weight[on])
+  let left = random.nextFloat() * weights.reduce((total, weight) => total + weight, 0)
+  const drawn = weights.findIndex((weight) => {
+    left -= weight
+    return left < 0
+  })
+  return candidates[Math.max(0, drawn)]!
 }
 
 /** The first instant from `fromMs` on at which this fault may begin. */

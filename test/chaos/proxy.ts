@@ -26,7 +26,7 @@ export const goodLine: LineState = {
   parted: false,
 }
 
-export interface Proxy extends AsyncDisposable {
+export interface TcpProxy extends AsyncDisposable {
   readonly port: number
   readonly connections: number
   /** Bytes that are held back at the moment, over all connections. */
@@ -37,11 +37,11 @@ export interface Proxy extends AsyncDisposable {
   cut(): void
 }
 
-export const proxyLimits = {
+export const proxyLimits: { readonly heldBytes: number; readonly retransmissionMs: number } = {
   /** Held for one direction of one connection; a sender that is ahead by so much is made to wait. */
   heldBytes: 256 * 1024,
   retransmissionMs: 250,
-} as const
+}
 
 export interface ProxyInit {
   /** On this machine. */
@@ -50,7 +50,7 @@ export interface ProxyInit {
 }
 
 /** Listens on a free port of this machine. */
-export async function startProxy({ targetPort, random }: ProxyInit): Promise<Proxy> {
+export async function startProxy({ targetPort, random }: ProxyInit): Promise<TcpProxy> {
   const lines = new Set<Line>()
   let state = goodLine
   const server: Server = createServer({ allowHalfOpen: true }, (near) => {
