@@ -1,141 +1,109 @@
 /**
- * What must hold whatever happens, judged from outside: by the host's log, which is read beside the host without a right
- * to write, and by what the processes said. The log is folded with the reducer of the program itself; what is counted
- * beside it is counted from the events alone.
+ * What must hold at the end of a run, whatever happened in it; each sentence that comes back says one thing that does not.
  */
-import { createHash } from 'node:crypto'
-import { DatabaseSync } from 'node:sqlite'
-import { createRun, decodeEvent, type RunEvent, type RunState, step } from '../../src/run/index.ts'
+import { join } from 'node:path'
+import { messageOf } from '../../src/core/index.ts'
+import { readCheckpoint } from '../../src/model/index.ts'
+import { nodeFiles } from '../../src/run/index.ts'
+import { fileBlobs } from '../../src/swarm/index.ts'
+import type { Member } from './faults.ts'
+import { LogReader } from './log-reader.ts'
 
-export interface LogReading {
-  readonly entries: number
-  readonly closedRounds: number
-  readonly contributions: number
+/** A contribution that a peer was told is accepted. */
+export interface Told {
+  readonly peer: string
+  /** Of its lease. */
+  readonly round: number
 }
 
-export class LogReader {
-  readonly violations: string[] = []
-  state: RunState | undefined
-  private readonly path: string
-  private readonly hash = createHash('sha256')
-  private next = 0
-  private lastBytes: Uint8Array | undefined
-  /** Contributions in the log by peer, round of the lease, and update: how many closed rounds count each. */
-  private readonly counted = new Map<string, number>()
-  private readonly contributedRounds = new Set<string>()
-  private readonly checkpoints = new Map<number, string>()
-  private readonly mergedRounds = new Set<number>()
+export interface Evidence {
+  /** Has read the log of the host while it grew. */
+  readonly reader: LogReader
+  readonly logFile: string
+  readonly told: readonly Told[]
+  /** What the host said when it opened a round. */
+  readonly opened: readonly { readonly round: number; readonly checkpoint: string }[]
+  readonly host: Member
+  readonly peers: readonly Member[]
+  /** Where the host has written the model. */
+  readonly out: string
+}
 
-  constructor(path: string) {
-    this.path = path
+export function lostContributions({ told, reader }: Pick<Evidence, 'told' | 'reader'>): Told[] {
+  return told.filter(({ peer, round }) => !reader.hasContribution(peer, round))
+}
+
+export async function violationsAtEnd(evidence: Evidence): Promise<string[]> {
+  const found: string[] = []
+  if (!evidence.reader.catchUp()) found.push('the host’s log cannot be read')
+  found.push(...evidence.reader.violations.splice(0))
+  found.push(...logIsWhatItWas(evidence))
+  found.push(...nothingIsLost(evidence))
+  found.push(...everybodyAgrees(evidence))
+  found.push(...(await nothingIsHalfWritten(evidence)))
+  return found
+}
+
+/** Reading it again gives every entry that was seen before, and the checkpoints that the host spoke of. */
+function logIsWhatItWas({ reader, logFile, opened }: Evidence): string[] {
+  const again = new LogReader(logFile)
+  const same = again.catchUp() && again.digest() === reader.digest()
+  const found = same ? [] : ['the log is not the one that was read while it grew']
+  for (const { round, checkpoint } of opened) {
+    const logged = reader.checkpointOf(round - 1) ?? 'nothing'
+    if (logged !== checkpoint)
+      found.push(`the host opened round ${round} on ${checkpoint}; its log has ${logged}`)
   }
+  return found
+}
 
-  get reading(): LogReading {
-    return {
-      entries: this.next,
-      closedRounds: this.mergedRounds.size,
-      contributions: this.counted.size,
-    }
+/** What a peer was told is in the log, and what is in the log is counted by one closed round. */
+function nothingIsLost(evidence: Evidence): string[] {
+  const { reader, peers } = evidence
+  const nameOf = (peer: string): string => peers.find((each) => each.peer === peer)?.program.name ?? peer
+  const found = lostContributions(evidence).map(
+    ({ peer, round }) =>
+      `${nameOf(peer)} was told that its work of round ${round} is accepted, and the log has none`,
+  )
+  if (reader.state?.phase !== 'finished') {
+    return [...found, `the run is not finished but ${reader.state?.phase ?? 'not begun'}`]
   }
+  return [...found, ...reader.uncounted().map((key) => `no closed round counts contribution ${key}`)]
+}
 
-  /** Reads what is new. Returns false when the file cannot be read now: there is none yet, or no room for a reader. */
-  catchUp(): boolean {
-    let rows: { position: number; bytes: Uint8Array }[]
+/** The host, its log and every peer end with the same checkpoint, and with the same account of who did what. */
+function everybodyAgrees({ reader, host, peers }: Evidence): string[] {
+  const { state } = reader
+  if (state?.phase !== 'finished') return []
+  const { checkpoint } = state.checkpoint
+  const found = [host, ...peers]
+    .filter(({ finished }) => finished?.runCheckpoint !== checkpoint)
+    .map(
+      ({ program, finished }) =>
+        `${program.name} ends with ${String(finished?.runCheckpoint)}, the log with ${checkpoint}`,
+    )
+  const members = (host.finished?.members ?? []) as readonly { peer: string; contributions: number }[]
+  for (const { peer, contributions } of members) {
+    const logged = reader.contributionsOf(peer)
+    if (logged !== contributions) found.push(`the host counts ${contributions} of ${peer}, its log ${logged}`)
+  }
+  return found
+}
+
+async function nothingIsHalfWritten({ host, peers, out }: Evidence): Promise<string[]> {
+  const found: string[] = []
+  for (const { home, program } of [host, ...peers]) {
+    const damaged: string[] = []
+    const blobs = await fileBlobs(join(home, 'blobs'), { onDamaged: (cid) => damaged.push(cid) })
+    for (const { cid } of await blobs.list()) await blobs.get(cid)
+    found.push(...damaged.map((cid) => `${program.name} has a damaged blob ${cid}`))
+  }
+  if (host.finished !== undefined) {
     try {
-      using database = openReadOnly(this.path)
-      rows = database
-        .prepare('SELECT position, bytes FROM entries WHERE position >= ? ORDER BY position')
-        .all(Math.max(0, this.next - 1)) as typeof rows
-    } catch {
-      return false // whether it can be read at the end is asked again then
-    }
-    if (this.next > 0) this.compareWithLast(rows.shift())
-    for (const { position, bytes } of rows) {
-      if (position !== this.next) {
-        this.violate(`the log has entry ${position} where entry ${this.next} must be`)
-        return true
-      }
-      this.take(new Uint8Array(bytes), position)
-      this.next += 1
-    }
-    return true
-  }
-
-  /** Names all entries read so far. */
-  digest(): string {
-    return this.hash.copy().digest('hex')
-  }
-
-  checkpointOf(round: number): string | undefined {
-    return this.checkpoints.get(round)
-  }
-
-  hasContribution(peer: string, round: number): boolean {
-    return this.contributedRounds.has(`${peer} ${round}`)
-  }
-
-  /** Contributions that no closed round counts. */
-  uncounted(): string[] {
-    return [...this.counted].filter(([, times]) => times === 0).map(([key]) => key)
-  }
-
-  private compareWithLast(row: { bytes: Uint8Array } | undefined): void {
-    if (row === undefined) this.violate(`entry ${this.next - 1} of the log has disappeared`)
-    else if (Buffer.compare(row.bytes, this.lastBytes!) !== 0) {
-      this.violate(`entry ${this.next - 1} of the log is another one than before`)
-    }
-  }
-
-  private take(bytes: Uint8Array, position: number): void {
-    this.lastBytes = bytes
-    this.hash.update(bytes)
-    let event: RunEvent
-    try {
-      event = decodeEvent(bytes, position)
+      await readCheckpoint(nodeFiles(), out)
     } catch (thrown) {
-      this.violate(`entry ${position} of the log cannot be read: ${String(thrown)}`)
-      return
-    }
-    if (event.type === 'created') {
-      this.state = createRun(event)
-      this.checkpoints.set(0, event.checkpoint)
-      return
-    }
-    const { state, effects, refusal } = step(this.state!, event)
-    if (refusal !== undefined) {
-      this.violate(`entry ${position} (${event.type}) cannot follow those before it: ${refusal.message}`)
-    }
-    this.state = state
-    if (event.type === 'contributed') {
-      const key = `${event.peer} ${event.round} ${event.update}`
-      if (this.counted.has(key)) this.violate(`the log has contribution ${key} twice`)
-      this.counted.set(key, 0)
-      this.contributedRounds.add(`${event.peer} ${event.round}`)
-    }
-    if (event.type === 'checkpointed') this.checkpoints.set(event.round, event.checkpoint)
-    for (const effect of effects) if (effect.type === 'merge') this.countMerge(effect)
-  }
-
-  private countMerge({ round, accepted }: MergeEffect): void {
-    if (this.mergedRounds.has(round)) this.violate(`round ${round} is merged twice`)
-    this.mergedRounds.add(round)
-    for (const { peer, leaseRound, update } of accepted) {
-      const key = `${peer} ${leaseRound} ${update}`
-      const times = this.counted.get(key)
-      if (times === undefined) this.violate(`round ${round} counts ${key}, which nobody contributed`)
-      else if (times > 0) this.violate(`round ${round} counts ${key} once more`)
-      this.counted.set(key, (times ?? 0) + 1)
+      found.push(`the host’s model cannot be read: ${messageOf(thrown)}`)
     }
   }
-
-  private violate(text: string): void {
-    this.violations.push(text)
-  }
-}
-
-type MergeEffect = Extract<ReturnType<typeof step>['effects'][number], { type: 'merge' }>
-
-/** A reader that neither makes the file nor writes to it. */
-function openReadOnly(path: string): DatabaseSync {
-  return new DatabaseSync(path, { readOnly: true, timeout: 2000 })
+  return found
 }

@@ -3,7 +3,8 @@
  * must never happen. The same seed brings the same faults at the same times.
  */
 import { parseArgs } from 'node:util'
-import { type ChaosReport, chaosLimits, formatMib, mostPeers, runChaos } from './swarm.ts'
+import { tableOf } from './report.ts'
+import { mostPeers, rssLimitBytes, runChaos } from './swarm.ts'
 
 const usage = 'npm run chaos -- [--seed N] [--faults 200] [--peers 4] [--minutes 10] [--keep]'
 
@@ -42,7 +43,9 @@ async function main(): Promise<number> {
     ...{ seed: seed!, faults: faults!, peers: peers!, minutes: minutes! },
     ...{ keep: values.keep, signal: interrupted.signal, tell: say },
   })
-  for (const line of table(report)) say(line)
+  say('')
+  for (const line of tableOf(report, rssLimitBytes)) say(line)
+  say('')
   const { violations, kept } = report
   if (kept !== undefined) say(`Logs and homes: ${kept}`)
   if (violations.length === 0) {
@@ -56,29 +59,6 @@ async function main(): Promise<number> {
   )
   say('(What the processes do in between depends on the machine, so a repeat may need several attempts.)')
   return 1
-}
-
-function table(report: ChaosReport): string[] {
-  const list = (
-    values: Readonly<Record<string, number>>,
-    format = String as (value: number) => string,
-  ): string =>
-    Object.entries(values)
-      .map(([name, value]) => `${name} ${format(value)}`)
-      .join(', ')
-  const total = Object.values(report.faults).reduce((sum, count) => sum + count, 0)
-  const peak = Object.values(report.peakRssBytes)
-  return [
-    '',
-    `Faults         ${total}: ${list(report.faults)}${report.skipped === 0 ? '' : `; ${report.skipped} had no process to meet`}`,
-    `Rounds         ${report.rounds} closed, ${report.entries} events in ${Math.round(report.seconds)} s`,
-    `Contributions  ${report.contributions} in the log, ${report.toldAccepted} told accepted, ${report.lost} lost`,
-    `Restarts       ${list(report.restarts)}; ${report.gaveUp} ended by themselves and said why`,
-    peak.some((bytes) => bytes > 0)
-      ? `Memory         peak ${list(report.peakRssBytes, formatMib)}; limit ${formatMib(chaosLimits.rssBytes)}`
-      : 'Memory         not measured: this system has no /proc',
-    '',
-  ]
 }
 
 function say(text: string): void {

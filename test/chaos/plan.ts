@@ -74,23 +74,23 @@ const hourMs = 3_600_000
 
 export const faultKinds: Readonly<Record<FaultKind, KindRule>> = {
   kill: {
-    ...{ of: 'process', away: true, weight: { peer: 12, host: 6 } },
+    ...{ of: 'process', away: true, weight: { peer: 12, host: 4 } },
     ...{ durationMs: [100, 5000], amount: nothing },
   },
   freeze: {
-    ...{ of: 'process', away: true, weight: { peer: 8, host: 4 } },
+    ...{ of: 'process', away: true, weight: { peer: 8, host: 3 } },
     ...{ durationMs: [500, 6000], amount: nothing },
   },
   restart: {
-    ...{ of: 'process', away: true, weight: { peer: 4, host: 3 } },
+    ...{ of: 'process', away: true, weight: { peer: 4, host: 2 } },
     ...{ durationMs: [0, 0], amount: nothing },
   },
   clock: {
-    ...{ of: 'process', away: false, weight: { peer: 4, host: 4 } },
+    ...{ of: 'process', away: false, weight: { peer: 4, host: 3 } },
     ...{ durationMs: [0, 0], amount: (random) => (random.nextInt(2) === 0 ? hourMs : -hourMs) },
   },
   disk: {
-    ...{ of: 'process', away: true, weight: { peer: 3, host: 3 } },
+    ...{ of: 'process', away: true, weight: { peer: 3, host: 2 } },
     ...{ durationMs: [1000, 4000], amount: nothing },
   },
   delay: {
@@ -120,7 +120,9 @@ export const faultKinds: Readonly<Record<FaultKind, KindRule>> = {
 }
 
 /** How long a target is left in peace after a fault of it, so that it can come back. */
-const recoveryMs = 1500
+function recoveryMs(target: Target): number {
+  return target === 'host' ? 4000 : 1500
+}
 
 /** Of the peers, at most so many are away at the same time: one always remains. */
 export function mostPeersAway(peers: number): number {
@@ -184,10 +186,8 @@ function earliest(
   const { of: part, away } = faultKinds[next.kind]
   let atMs = next.fromMs
   for (;;) {
-    const endMs = atMs + next.durationMs + recoveryMs
-    const overlapping = planned.filter(
-      (fault) => fault.atMs < endMs && fault.atMs + fault.durationMs + recoveryMs > atMs,
-    )
+    const endMs = atMs + next.durationMs + recoveryMs(next.target)
+    const overlapping = planned.filter((fault) => fault.atMs < endMs && recovered(fault) > atMs)
     const clashing = overlapping.filter(
       (fault) => faultKinds[fault.kind].of === part && concerns(fault, next, part),
     )
@@ -197,8 +197,12 @@ function earliest(
     const tooMany = away && next.target !== 'host' && peersAway.length >= mostPeersAway(next.peers)
     const blocking = tooMany ? [...clashing, ...peersAway] : clashing
     if (blocking.length === 0) return atMs
-    atMs = Math.min(...blocking.map((fault) => fault.atMs + fault.durationMs + recoveryMs))
+    atMs = Math.min(...blocking.map(recovered))
   }
+}
+
+function recovered({ atMs, durationMs, target }: Fault): number {
+  return atMs + durationMs + recoveryMs(target)
 }
 
 /** Whether both touch the same process, or a common line. */

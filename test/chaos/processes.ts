@@ -22,6 +22,10 @@ export interface Exit {
   readonly complaint: string
   /** Whether this process had asked for it. */
   readonly wanted: boolean
+  /** Whether it was asked to leave and had to be killed. */
+  readonly late: boolean
+  /** Whether it had said anything before. */
+  readonly spoke: boolean
 }
 
 export interface ProgramInit {
@@ -53,6 +57,8 @@ export class Program {
   private child: ChildProcess | undefined
   private ended: Promise<unknown> = Promise.resolve()
   private unwanted = false
+  private spoke = false
+  private lateToLeave = false
   private offsetMs = 0
   private thawer: ChildProcess | undefined
   private lastError: string | undefined
@@ -67,6 +73,10 @@ export class Program {
     return this.child !== undefined
   }
 
+  get pid(): number | undefined {
+    return this.child?.pid
+  }
+
   get clockOffsetMs(): number {
     return this.offsetMs
   }
@@ -75,6 +85,8 @@ export class Program {
     if (this.child !== undefined) throw new Error(`${this.name} runs already.`)
     this.starts += 1
     this.unwanted = false
+    this.spoke = false
+    this.lateToLeave = false
     this.lastError = undefined
     const child = spawn(
       process.execPath,
@@ -102,7 +114,8 @@ export class Program {
         this.rssBytes = 0
         this.note(`ended with ${signal ?? `code ${code}`}`)
         const error = this.lastError
-        this.init.onExit({ code, signal, error, complaint: complaint.trim(), wanted: this.unwanted })
+        const { unwanted: wanted, spoke, lateToLeave: late } = this
+        this.init.onExit({ code, signal, error, complaint: complaint.trim(), wanted, late, spoke })
         resolve(undefined)
       })
     })
@@ -115,20 +128,18 @@ export class Program {
     await this.ended
   }
 
-  /** Asks it to leave. Returns whether it did so in time; else it is killed. */
-  async leave(): Promise<boolean> {
+  /** Asks it to leave, and kills it when it does not. */
+  async leave(): Promise<void> {
     this.unwanted = true
     this.thaw()
     const { child } = this
     child?.kill('SIGTERM')
-    let inTime = true
     const timer = setTimeout(() => {
-      inTime = false
+      this.lateToLeave = true
       child?.kill('SIGKILL')
     }, leaveTimeoutMs)
     await this.ended
     clearTimeout(timer)
-    return inTime
   }
 
   freeze(durationMs: number): void {
@@ -187,7 +198,9 @@ export class Program {
         const event = parseEvent(line)
         if (event?.event === 'error') this.lastError = String(event.code)
         if (event?.event !== 'status') this.log.write(`${line}\n`)
-        if (event !== undefined) this.init.onEvent(event)
+        if (event === undefined) continue
+        this.spoke = true
+        this.init.onEvent(event)
       }
     })
   }

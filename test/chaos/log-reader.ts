@@ -1,0 +1,146 @@
+/**
+ * The host’s log, read beside the host and without the right to write. It is folded with the reducer of the program itself;
+ * what is counted beside the fold is counted from the events alone.
+ */
+import { createHash } from 'node:crypto'
+import { DatabaseSync } from 'node:sqlite'
+import { createRun, decodeEvent, type RunEvent, type RunState, step } from '../../src/run/index.ts'
+
+export interface LogReading {
+  readonly entries: number
+  readonly closedRounds: number
+  readonly contributions: number
+}
+
+export class LogReader {
+  readonly violations: string[] = []
+  state: RunState | undefined
+  private readonly path: string
+  private readonly hash = createHash('sha256')
+  private next = 0
+  private lastBytes: Uint8Array | undefined
+  /** Contributions in the log by peer, round of the lease, and update: how many closed rounds count each. */
+  private readonly counted = new Map<string, number>()
+  private readonly contributedRounds = new Set<string>()
+  private readonly byPeer = new Map<string, number>()
+  private readonly checkpoints = new Map<number, string>()
+  private readonly mergedRounds = new Set<number>()
+
+  constructor(path: string) {
+    this.path = path
+  }
+
+  get reading(): LogReading {
+    return {
+      entries: this.next,
+      closedRounds: this.mergedRounds.size,
+      contributions: this.counted.size,
+    }
+  }
+
+  /** Reads what is new. Returns false when the file cannot be read now: there is none yet, or no room for a reader. */
+  catchUp(): boolean {
+    let rows: { position: number; bytes: Uint8Array }[]
+    try {
+      using database = openReadOnly(this.path)
+      rows = database
+        .prepare('SELECT position, bytes FROM entries WHERE position >= ? ORDER BY position')
+        .all(Math.max(0, this.next - 1)) as typeof rows
+    } catch {
+      return false // whether it can be read at the end is asked again then
+    }
+    if (this.next > 0) this.compareWithLast(rows.shift())
+    for (const { position, bytes } of rows) {
+      if (position !== this.next) {
+        this.violate(`the log has entry ${position} where entry ${this.next} must be`)
+        return true
+      }
+      this.take(new Uint8Array(bytes), position)
+      this.next += 1
+    }
+    return true
+  }
+
+  /** Names all entries read so far. */
+  digest(): string {
+    return this.hash.copy().digest('hex')
+  }
+
+  checkpointOf(round: number): string | undefined {
+    return this.checkpoints.get(round)
+  }
+
+  hasContribution(peer: string, round: number): boolean {
+    return this.contributedRounds.has(`${peer} ${round}`)
+  }
+
+  contributionsOf(peer: string): number {
+    return this.byPeer.get(peer) ?? 0
+  }
+
+  /** Contributions that no closed round counts. */
+  uncounted(): string[] {
+    return [...this.counted].filter(([, times]) => times === 0).map(([key]) => key)
+  }
+
+  private compareWithLast(row: { bytes: Uint8Array } | undefined): void {
+    if (row === undefined) this.violate(`entry ${this.next - 1} of the log has disappeared`)
+    else if (Buffer.compare(row.bytes, this.lastBytes!) !== 0) {
+      this.violate(`entry ${this.next - 1} of the log is another one than before`)
+    }
+  }
+
+  private take(bytes: Uint8Array, position: number): void {
+    this.lastBytes = bytes
+    this.hash.update(bytes)
+    let event: RunEvent
+    try {
+      event = decodeEvent(bytes, position)
+    } catch (thrown) {
+      this.violate(`entry ${position} of the log cannot be read: ${String(thrown)}`)
+      return
+    }
+    if (event.type === 'created') {
+      this.state = createRun(event)
+      this.checkpoints.set(0, event.checkpoint)
+      return
+    }
+    const { state, effects, refusal } = step(this.state!, event)
+    if (refusal !== undefined) {
+      this.violate(`entry ${position} (${event.type}) cannot follow those before it: ${refusal.message}`)
+    }
+    this.state = state
+    if (event.type === 'contributed') {
+      const key = `${event.peer} ${event.round} ${event.update}`
+      if (this.counted.has(key)) this.violate(`the log has contribution ${key} twice`)
+      this.counted.set(key, 0)
+      this.byPeer.set(event.peer, this.contributionsOf(event.peer) + 1)
+      this.contributedRounds.add(`${event.peer} ${event.round}`)
+    }
+    if (event.type === 'checkpointed') this.checkpoints.set(event.round, event.checkpoint)
+    for (const effect of effects) if (effect.type === 'merge') this.countMerge(effect)
+  }
+
+  private countMerge({ round, accepted }: MergeEffect): void {
+    if (this.mergedRounds.has(round)) this.violate(`round ${round} is merged twice`)
+    this.mergedRounds.add(round)
+    for (const { peer, leaseRound, update } of accepted) {
+      const key = `${peer} ${leaseRound} ${update}`
+      const times = this.counted.get(key)
+      if (times === undefined) this.violate(`round ${round} counts ${key}, which nobody contributed`)
+      else if (times > 0) this.violate(`round ${round} counts ${key} once more`)
+      this.counted.set(key, (times ?? 0) + 1)
+    }
+  }
+
+  private violate(text: string): void {
+    this.violations.push(text)
+  }
+}
+
+type MergeEffect = Extract<ReturnType<typeof step>['effects'][number], { type: 'merge' }>
+
+/** A reader that neither makes the file nor writes to it. */
+function openReadOnly(path: string): DatabaseSync {
+  return new DatabaseSync(path, { readOnly: true, timeout: 2000 })
+}
