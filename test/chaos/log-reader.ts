@@ -25,6 +25,8 @@ export class LogReader {
   private readonly byPeer = new Map<string, number>()
   private readonly checkpoints = new Map<number, string>()
   private readonly mergedRounds = new Set<number>()
+  /** Batches that closed rounds have counted: each at most once. */
+  private readonly trained = new Set<number>()
 
   constructor(path: string) {
     this.path = path
@@ -124,12 +126,20 @@ export class LogReader {
   private countMerge({ round, accepted }: MergeEffect): void {
     if (this.mergedRounds.has(round)) this.violate(`round ${round} is merged twice`)
     this.mergedRounds.add(round)
-    for (const { peer, leaseRound, update } of accepted) {
+    for (const { peer, leaseRound, update, ranges } of accepted) {
       const key = `${peer} ${leaseRound} ${update}`
       const times = this.counted.get(key)
       if (times === undefined) this.violate(`round ${round} counts ${key}, which nobody contributed`)
       else if (times > 0) this.violate(`round ${round} counts ${key} once more`)
       this.counted.set(key, (times ?? 0) + 1)
+      for (const range of ranges) this.countBatches(range, round)
+    }
+  }
+
+  private countBatches({ start, end }: { start: number; end: number }, round: number): void {
+    for (let batch = start; batch < end; batch++) {
+      if (this.trained.has(batch)) this.violate(`round ${round} counts batch ${batch} once more`)
+      this.trained.add(batch)
     }
   }
 

@@ -3,10 +3,12 @@
  * must never happen. The same seed brings the same faults at the same times.
  */
 import { parseArgs } from 'node:util'
+import { type FaultKind, faultKinds } from './plan.ts'
 import { tableOf } from './report.ts'
 import { mostPeers, rssLimitBytes, runChaos } from './swarm.ts'
 
-const usage = 'npm run chaos -- [--seed N] [--faults 200] [--peers 4] [--minutes 10] [--keep]'
+const usage =
+  'npm run chaos -- [--seed N] [--faults 200] [--peers 4] [--minutes 10] [--kinds kill,clock,…] [--keep]'
 
 const interrupted = new AbortController()
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
@@ -27,20 +29,24 @@ async function main(): Promise<number> {
       faults: { type: 'string', default: '200' },
       peers: { type: 'string', default: '4' },
       minutes: { type: 'string', default: '10' },
+      kinds: { type: 'string', default: Object.keys(faultKinds).join(',') },
       keep: { type: 'boolean', default: false },
     },
   })
   const [seed, faults, peers, minutes] = [values.seed, values.faults, values.peers, values.minutes].map(
     Number,
   )
+  const kinds = values.kinds.split(',')
+  const known = kinds.every((kind) => Object.hasOwn(faultKinds, kind))
   const whole = [seed!, faults!, peers!].every((value) => Number.isSafeInteger(value) && value >= 0)
-  if (!whole || faults! < 1 || peers! < 1 || peers! > mostPeers || !(minutes! > 0)) {
-    say(`Usage: ${usage} (1 to ${mostPeers} peers)`)
+  if (!known || !whole || faults! < 1 || peers! < 1 || peers! > mostPeers || !(minutes! > 0)) {
+    say(`Usage: ${usage} (1 to ${mostPeers} peers; kinds: ${Object.keys(faultKinds).join(', ')})`)
     return 2
   }
   say(`Chaos with seed ${seed}: ${peers} peers, ${faults} faults`)
   const report = await runChaos({
     ...{ seed: seed!, faults: faults!, peers: peers!, minutes: minutes! },
+    without: (Object.keys(faultKinds) as FaultKind[]).filter((kind) => !kinds.includes(kind)),
     ...{ keep: values.keep, signal: interrupted.signal, tell: say },
   })
   say('')
@@ -55,7 +61,7 @@ async function main(): Promise<number> {
   say(`${violations.length} violations:`)
   for (const violation of violations) say(`  ${violation}`)
   say(
-    `The same faults at the same times: npm run chaos -- --seed ${seed} --faults ${faults} --peers ${peers} --minutes ${minutes}`,
+    `The same faults at the same times: npm run chaos -- --seed ${seed} --faults ${faults} --peers ${peers} --minutes ${minutes}${kinds.length === Object.keys(faultKinds).length ? '' : ` --kinds ${values.kinds}`}`,
   )
   say('(What the processes do in between depends on the machine, so a repeat may need several attempts.)')
   return 1

@@ -104,7 +104,7 @@ export class Program {
     let complaint = ''
     child.stderr!.setEncoding('utf8').on('data', (text: string) => {
       complaint = (complaint + text).slice(-complaintLength)
-      this.log.write(text)
+      this.write(text.trimEnd())
     })
     this.followOutput(child)
     this.ended = new Promise((resolve) => {
@@ -181,12 +181,16 @@ export class Program {
 
   /** Writes into its log what happens to it. */
   note(text: string): void {
-    this.log.write(`--- ${new Date().toISOString()} ${text}\n`)
+    this.write(`--- ${text}`)
   }
 
   async closeLog(): Promise<void> {
     this.log.end()
     await once(this.log, 'close')
+  }
+
+  private write(line: string): void {
+    this.log.write(`${new Date().toISOString().slice(11, 23)} ${line}\n`)
   }
 
   private followOutput(child: ChildProcess): void {
@@ -197,7 +201,7 @@ export class Program {
       for (const line of lines) {
         const event = parseEvent(line)
         if (event?.event === 'error') this.lastError = String(event.code)
-        if (event?.event !== 'status') this.log.write(`${line}\n`)
+        if (event?.event !== 'status') this.write(line)
         if (event === undefined) continue
         this.spoke = true
         this.init.onEvent(event)

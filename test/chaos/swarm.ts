@@ -25,6 +25,7 @@ export interface ChaosOptions {
   readonly peers: number
   /** How long the faults take in all, about. */
   readonly minutes: number
+  readonly without: readonly FaultKind[]
   /** Keeps the logs also when all is well. */
   readonly keep: boolean
   readonly signal: AbortSignal
@@ -103,7 +104,7 @@ class ChaosRun implements AsyncDisposable {
       await this.startAll()
       const { seed, faults, peers } = options
       const meanGapMs = (options.minutes * 60_000) / faults
-      const without: FaultKind[] = mountable ? [] : ['disk']
+      const without: FaultKind[] = [...options.without, ...(mountable ? [] : (['disk'] as const))]
       await this.inflictAll(planFaults({ seed, faults, peers, meanGapMs, without }))
       await this.finishRun()
     } catch (thrown) {
