@@ -5,10 +5,13 @@ export * from './log.ts'
 export * from './manifest.ts'
 export * from './node-files.ts'
 export type { PeerPhase, Progress } from './protocol.ts'
+export * from './policy.ts'
 export { publishRun, type RunDescription } from './publish.ts'
+export * from './queries.ts'
 export * from './reducer.ts'
 export * from './replay.ts'
 export * from './sqlite-log.ts'
+export * from './state.ts'
 export type { HostStatus, MemberReport } from './status.ts'
 export {
   type InnerTrainer,

@@ -41,19 +41,24 @@ export interface RoundPolicy {
 const milliseconds = (least: number, most: number): z.ZodInt => z.int().min(least).max(most)
 const day = 86_400_000
 
-export const roundPolicySchema: z.ZodType<RoundPolicy> = z.strictObject({
-  rounds: z.int().min(1).max(10_000_000),
-  minimumPeers: z.int().min(1).max(10_000).default(1),
-  maximumPeers: z.int().min(1).max(10_000).default(256),
-  warmupMs: milliseconds(0, day).default(60_000),
-  quorum: z.number().gt(0).max(1).default(0.67),
-  graceMs: milliseconds(0, day).default(10_000),
-  maxRoundMs: milliseconds(1000, 7 * day).default(3_600_000),
-  vanishAfterMs: milliseconds(500, 3_600_000).default(15_000),
-  maximumStaleness: z.int().min(0).max(8).default(1),
-  maximumSpeedup: z.number().min(1).max(64).default(4),
-  rewarmSteps: z.int().min(0).max(1_000_000).default(20),
-  maximumStrikes: z.int().min(1).max(100).default(3),
-  expulsionRounds: z.int().min(1).max(1_000_000).default(20),
-  maximumNormFactor: z.number().min(1).max(1e6).default(10),
-})
+export const roundPolicySchema: z.ZodType<RoundPolicy> = z
+  .strictObject({
+    rounds: z.int().min(1).max(10_000_000),
+    minimumPeers: z.int().min(1).max(10_000).default(1),
+    maximumPeers: z.int().min(1).max(10_000).default(256),
+    warmupMs: milliseconds(0, day).default(60_000),
+    quorum: z.number().gt(0).max(1).default(0.67),
+    graceMs: milliseconds(0, day).default(10_000),
+    maxRoundMs: milliseconds(1000, 7 * day).default(3_600_000),
+    vanishAfterMs: milliseconds(500, 3_600_000).default(15_000),
+    maximumStaleness: z.int().min(0).max(8).default(1),
+    maximumSpeedup: z.number().min(1).max(64).default(4),
+    rewarmSteps: z.int().min(0).max(1_000_000).default(20),
+    maximumStrikes: z.int().min(1).max(100).default(3),
+    expulsionRounds: z.int().min(1).max(1_000_000).default(20),
+    maximumNormFactor: z.number().min(1).max(1e6).default(10),
+  })
+  .refine(({ minimumPeers, maximumPeers }) => minimumPeers <= maximumPeers, {
+    path: ['minimumPeers'],
+    message: 'more than maximumPeers: training would never begin',
+  })

@@ -2,7 +2,7 @@
  * The state of a run: plain values and persistent maps, so that an event costs the same with a hundred members as with
  * ten thousand, and a state that somebody holds never changes. What depends on all members at once is counted along.
  */
-import type { OrderedSet, Map as PersistentMap } from 'immutable'
+import type { List, Map as PersistentMap, Set as PersistentSet } from 'immutable'
 import type { Cid } from '../core/index.ts'
 import type { PeerId } from '../swarm/index.ts'
 import type { RoundPolicy } from './policy.ts'
@@ -14,6 +14,18 @@ import type { RoundPolicy } from './policy.ts'
 export interface BatchRange {
   readonly start: number
   readonly end: number
+}
+
+/** Where the batches are that nobody has a lease of and that are not accepted. */
+export interface Batches {
+  /** Numbers below were leased at least once. */
+  readonly next: number
+  /** Those that had come back when the newest round opened: sorted, apart and not empty. */
+  readonly pool: readonly BatchRange[]
+  /** Those that have come back since, in any order. */
+  readonly returned: List<BatchRange>
+  /** How many were given up because the pool had too many small ranges: they are not trained in this epoch. */
+  readonly skipped: number
 }
 
 /** Work given to one peer: these batches in this order, starting from the checkpoint of round `round − 1`. */
@@ -45,7 +57,7 @@ export interface Member {
   readonly status: MemberStatus
   readonly name: string
   readonly addresses: readonly string[]
-  /** Number of the event with which it came. */
+  /** Number of the event with which it came, or went. */
   readonly since: number
   readonly lease: Lease | null
   /** Inner steps per second, from lease to accepted report; what it said itself before its first. */
@@ -59,8 +71,9 @@ export interface Member {
   readonly rejected: number
   /** Leases that ran out, or that it gave up by leaving or vanishing. */
   readonly expired: number
-  /** Merges of which it got another checkpoint than the host's. */
+  /** Merges of which it got another checkpoint than the host's, and the round of the newest (0: none). */
   readonly disagreements: number
+  readonly disagreedRound: number
   /** Rejections since its last accepted contribution. */
   readonly strikes: number
   readonly lastVerdict: Verdict | null
@@ -138,20 +151,22 @@ export interface RunState {
   readonly lastRound: number
   /** Random value of this round. It depends on everything accepted before, so no single peer chooses it. */
   readonly seed: string
+  /** Those in the run, and those who have gone and did something in it. */
   readonly members: PersistentMap<PeerId, Member>
-  /** Those who have gone, longest first. */
-  readonly departed: OrderedSet<PeerId>
-  /** Of the members: in the run, ready for a lease, and fetching. */
+  /** Of the members: in the run, ready for a lease, and fetching. The rest of those present have a lease. */
   readonly counts: { readonly present: number; readonly ready: number; readonly joining: number }
+  /** Everything accepted so far, also of members that are forgotten by now. */
+  readonly totals: { readonly contributions: number; readonly tokens: number; readonly bytes: number }
   readonly open: OpenRound | null
   /** When warming up ends; null outside it. */
   readonly warmupDeadlineMs: number | null
   /** The newest rounds, oldest first, for peers that have to catch up. */
   readonly closed: readonly ClosedRound[]
+  /** Updates of the closed rounds above and of the open one: sending one again is copying. */
+  readonly updates: PersistentSet<Cid>
   /** The newest checkpoint that everyone agrees on; round 0 is the initial one. */
   readonly checkpoint: { readonly round: number; readonly checkpoint: Cid }
-  /** Numbers below `next` were leased at least once; `pool` are those that came back, sorted, apart and not empty. */
-  readonly batches: { readonly next: number; readonly pool: readonly BatchRange[] }
+  readonly batches: Batches
   /** Median norm of the updates of the newest closed rounds; null before the first. */
   readonly medianNorm: number | null
   /** Everybody has gone since the newest round opened, or none has opened yet. */
@@ -160,4 +175,22 @@ export interface RunState {
   readonly rewarmRound: number | null
   /** The owner wants the run to stand still when the open round is done. */
   readonly pauseRequested: boolean
+  /** The owner wants the run to end with the open round. */
+  readonly endRequested: boolean
+}
+
+export const reducerLimits = {
+  /** Closed rounds whose updates and checkpoints are kept. */
+  keptRounds: 3,
+  /** Members that have gone of whom the state keeps an account; those longest gone are forgotten first. The log keeps all. */
+  maxDeparted: 16_384,
+  /** Ranges of one lease. */
+  maxLeaseRanges: 16,
+  /** Ranges in the pool; the shortest beyond are given up. */
+  maxPoolRanges: 16_384,
+} as const
+
+/** Whether the member takes part, as far as anybody knows. */
+export function isPresent(member: Member): boolean {
+  return member.status === 'joining' || member.status === 'ready' || member.status === 'active'
 }
