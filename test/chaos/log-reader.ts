@@ -4,6 +4,9 @@
  */
 import { createHash } from 'node:crypto'
 import { DatabaseSync } from 'node:sqlite'
+import { isDeepStrictEqual } from 'node:util'
+import type { PublicStatus } from '../../src/run/protocol.ts'
+import { publicStatus } from '../../src/run/status.ts'
 import { createRun, decodeEvent, type RunEvent, type RunState, step } from '../../src/run/index.ts'
 
 export interface LogReading {
@@ -12,13 +15,22 @@ export interface LogReading {
   readonly contributions: number
 }
 
+/** More than a host adds between two readings. */
+const statesKept = 2048
+
 export class LogReader {
   readonly violations: string[] = []
   state: RunState | undefined
+  /** States of the living host that were compared with those that its log leads to. */
+  compared = 0
   private readonly path: string
   private readonly hash = createHash('sha256')
   private next = 0
   private lastBytes: Uint8Array | undefined
+  /** The newest states by version: they share nearly all of their memory. */
+  private readonly states = new Map<number, RunState>()
+  /** What the host said of states that were not read yet. */
+  private readonly said: PublicStatus[] = []
   /** Contributions in the log by peer, round of the lease, and update: how many closed rounds count each. */
   private readonly counted = new Map<string, number>()
   private readonly contributedRounds = new Set<string>()
@@ -60,6 +72,7 @@ export class LogReader {
       this.take(new Uint8Array(bytes), position)
       this.next += 1
     }
+    this.compareWithSaid()
     return true
   }
 
@@ -85,6 +98,31 @@ export class LogReader {
     return [...this.counted].filter(([, times]) => times === 0).map(([key]) => key)
   }
 
+  /** Takes note of what the host says about its state; it is compared once the log is read so far. */
+  hear(status: PublicStatus): void {
+    this.said.push(status)
+  }
+
+  private keep(state: RunState): void {
+    this.state = state
+    this.states.set(state.version, state)
+    this.states.delete(state.version - statesKept)
+  }
+
+  private compareWithSaid(): void {
+    for (const status of this.said.splice(0)) {
+      const state = this.states.get(status.version)
+      if (state !== undefined) {
+        this.compared += 1
+        const { name, method, nowMs } = status
+        const replayed = publicStatus({ state, name, method, nowMs, progress: new Map() })
+        if (!isDeepStrictEqual(replayed, withoutProgress(status))) {
+          this.violate(`after event ${status.version} the host is in another state than its log leads to`)
+        }
+      } else if (status.version > this.next) this.said.push(status)
+    }
+  }
+
   private compareWithLast(row: { bytes: Uint8Array } | undefined): void {
     if (row === undefined) this.violate(`entry ${this.next - 1} of the log has disappeared`)
     else if (Buffer.compare(row.bytes, this.lastBytes!) !== 0) {
@@ -103,7 +141,7 @@ export class LogReader {
       return
     }
     if (event.type === 'created') {
-      this.state = createRun(event)
+      this.keep(createRun(event))
       this.checkpoints.set(0, event.checkpoint)
       return
     }
@@ -111,7 +149,7 @@ export class LogReader {
     if (refusal !== undefined) {
       this.violate(`entry ${position} (${event.type}) cannot follow those before it: ${refusal.message}`)
     }
-    this.state = state
+    this.keep(state)
     if (event.type === 'contributed') {
       const key = `${event.peer} ${event.round} ${event.update}`
       if (this.counted.has(key)) this.violate(`the log has contribution ${key} twice`)
@@ -149,6 +187,11 @@ export class LogReader {
 }
 
 type MergeEffect = Extract<ReturnType<typeof step>['effects'][number], { type: 'merge' }>
+
+/** What members say about themselves is in no log. */
+function withoutProgress(status: PublicStatus): PublicStatus {
+  return { ...status, members: status.members.map((member) => ({ ...member, phase: null })) }
+}
 
 /** A reader that neither makes the file nor writes to it. */
 function openReadOnly(path: string): DatabaseSync {

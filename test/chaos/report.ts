@@ -14,6 +14,8 @@ export interface ChaosReport {
   readonly told: number
   /** Of both, those that no closed round counts. */
   readonly lost: number
+  /** States of the living host that were compared with those that its log leads to. */
+  readonly compared: number
   readonly restarts: Readonly<Record<string, number>>
   /** Processes that ended because their disk was full or the host out of reach, and said so. */
   readonly gaveUp: number
@@ -38,6 +40,7 @@ export function tableOf(report: ChaosReport, rssLimitBytes: number): string[] {
     `Faults         ${total}: ${list(faults)}${skipped === 0 ? '' : `; ${skipped} had no process to meet`}`,
     `Rounds         ${report.closedRounds} closed, ${report.entries} events in ${Math.round(report.seconds)} s`,
     `Contributions  ${report.contributions} in the log, ${report.told} told accepted, ${report.lost} lost`,
+    `State          compared ${report.compared} times with the one that the log leads to`,
     `Restarts       ${list(restarts)}; ${gaveUp} ended by themselves and said why`,
     measured
       ? `Memory         peak ${list(peakRssBytes, formatMib)}; limit ${formatMib(rssLimitBytes)}`

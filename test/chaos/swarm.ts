@@ -13,6 +13,7 @@ import { canMount, mountDisk, unmountOrphans, workFolderPrefix } from './disks.t
 import { bringAbout, describeFault, type Member } from './faults.ts'
 import { type Evidence, lostContributions, type Told, violationsAtEnd } from './invariants.ts'
 import { LogReader } from './log-reader.ts'
+import { lookOn } from './onlooker.ts'
 import { endOfPlan, type Fault, type FaultKind, planFaults, type Target } from './plan.ts'
 import { type Exit, Program, type ProgramEvent } from './processes.ts'
 import { startProxy, type TcpProxy } from './proxy.ts'
@@ -198,6 +199,7 @@ class ChaosRun implements AsyncDisposable {
   private async startAll(): Promise<void> {
     this.host.program.start()
     await this.until('the host listens', () => this.hostLink !== undefined)
+    this.background.push(lookOn(this.hostLink!, (status) => this.reader.hear(status), this.stopping.signal))
     for (const peer of this.peers) {
       peer.link = throughProxy(this.hostLink!, peer.lines[0]!.port)
       peer.program.start()
@@ -411,6 +413,7 @@ class ChaosRun implements AsyncDisposable {
       ...{ violations, skipped, gaveUp, seconds, kept, ...reader.reading },
       faults: Object.fromEntries(this.happened),
       told: told.length,
+      compared: reader.compared,
       lost: lostContributions({ told, reader }).length + reader.uncounted().length,
       restarts: byName(({ starts }) => Math.max(0, starts - 1)),
       peakRssBytes: byName(({ peakRssBytes }) => peakRssBytes),
