@@ -120,9 +120,14 @@ export const faultKinds: Readonly<Record<FaultKind, KindRule>> = {
 }
 
 /** How long a target is left in peace after a fault of it, so that it can come back. */
-function recoveryMs(target: Target): number {
+function recoveryMs({ kind, target }: Pick<Fault, 'kind' | 'target'>): number {
+  if (!faultKinds[kind].away) return 200
+  if (faultKinds[kind].of === 'line') return 1000
   return target === 'host' ? 4000 : 1500
 }
+
+/** Of a plan in which faults come as densely as this or less, durations are as stated; else down to half of it. */
+const fullDurationsFromGapMs = 3000
 
 /** Of the peers, at most so many are away at the same time: one always remains. */
 export function mostPeersAway(peers: number): number {
@@ -145,6 +150,7 @@ export function planFaults(options: PlanOptions): Fault[] {
       { kind, on: 'host' },
     ])
   const once = [...permutation(candidates.length, random)].map((index) => candidates[index]!)
+  const scale = Math.min(1, Math.max(0.5, meanGapMs / fullDurationsFromGapMs))
   const planned: Fault[] = []
   let nowMs = 0
   while (planned.length < faults) {
@@ -152,7 +158,7 @@ export function planFaults(options: PlanOptions): Fault[] {
     const number = planned.length + 1
     const { kind, on } = once[number - 1] ?? drawByWeight(candidates, random)
     const rule = faultKinds[kind]
-    const durationMs = Math.round(between(...rule.durationMs)(random))
+    const durationMs = Math.round(scale * between(...rule.durationMs)(random))
     const amount = rule.amount(random)
     const wanted = on === 'host' ? ('host' as const) : random.nextInt(peers)
     // A target that is busy with another fault is waited for.
@@ -186,7 +192,7 @@ function earliest(
   const { of: part, away } = faultKinds[next.kind]
   let atMs = next.fromMs
   for (;;) {
-    const endMs = atMs + next.durationMs + recoveryMs(next.target)
+    const endMs = atMs + next.durationMs + recoveryMs(next)
     const overlapping = planned.filter((fault) => fault.atMs < endMs && recovered(fault) > atMs)
     const clashing = overlapping.filter(
       (fault) => faultKinds[fault.kind].of === part && concerns(fault, next, part),
@@ -201,8 +207,8 @@ function earliest(
   }
 }
 
-function recovered({ atMs, durationMs, target }: Fault): number {
-  return atMs + durationMs + recoveryMs(target)
+function recovered(fault: Fault): number {
+  return fault.atMs + fault.durationMs + recoveryMs(fault)
 }
 
 /** Whether both touch the same process, or a common line. */
