@@ -190,10 +190,12 @@ export class HostMessages {
     return describe()
   }
 
-  /** Members that take part, and those expelled, who may look on until they may come back. */
+  /** Members that take part; and of the others who may look on: the expelled, and at the end all, for the last checkpoint. */
   private requireMember(peer: PeerId): Member {
-    const member = this.init.journal.state.members.get(peer)
-    if (member !== undefined && (isPresent(member) || member.status === 'expelled')) return member
+    const { members, phase } = this.init.journal.state
+    const member = members.get(peer)
+    const mayLook = phase === 'finished' || member?.status === 'expelled'
+    if (member !== undefined && (isPresent(member) || mayLook)) return member
     throw new GroundswellError('The peer is not in the run.', {
       code: 'member/unknown',
       remedy: 'Join again.',

@@ -57,7 +57,9 @@ export async function openHost(init: HostInit): Promise<Host> {
   const runId = await runIdOf(manifest)
   if ((await log.length()) === 0) await append(log, createdBy(init, runId), 0)
   const rounds = new RoundIndex()
-  const replayed = await replay(log, ({ before, after }) => rounds.note(after.version - 1, (before ?? after).round))
+  const replayed = await replay(log, ({ before, after }) =>
+    rounds.note(after.version - 1, (before ?? after).round),
+  )
   if (replayed.runId !== runId) {
     throw new GroundswellError('The log belongs to another run than this manifest.', {
       code: 'run/other-run',

@@ -1,11 +1,27 @@
 /** Floor 4: a run and the roles in it. The state machine, its log, the host and the trainer. */
 export * from './events.ts'
 export { Host, type HostInit, openHost } from './host.ts'
+export { HostClient, type HostClientInit } from './host-client.ts'
+export type { InnerTrainer, PrepareContext, StepOptions, Workload } from './inner-trainer.ts'
+export { type Evidence, type Judge, type Judgement, judgeInTurn, plausible, rejected } from './judge.ts'
+export { verifyLedgerEntry } from './ledger-page.ts'
+export { fileLocalStore, type LocalStore } from './local-store.ts'
 export * from './log.ts'
 export * from './manifest.ts'
 export * from './node-files.ts'
-export type { PeerPhase, Progress } from './protocol.ts'
 export * from './policy.ts'
+export type {
+  CheckpointName,
+  ControlAction,
+  LedgerEntry,
+  LedgerPage,
+  OpenRoundView,
+  PeerPhase,
+  Progress,
+  PublicMember,
+  PublicStatus,
+  RunView,
+} from './protocol.ts'
 export { publishRun, type RunDescription } from './publish.ts'
 export * from './queries.ts'
 export * from './reducer.ts'
@@ -14,13 +30,10 @@ export * from './sqlite-log.ts'
 export * from './state.ts'
 export type { HostStatus, MemberReport } from './status.ts'
 export {
-  type InnerTrainer,
   type PeerEvent,
   type PeerResult,
   type PeerStatus,
-  type PrepareContext,
   TrainerPeer,
   type TrainerPeerInit,
-  type Workload,
 } from './trainer-peer.ts'
 export { type OpenedWorkload, openWorkload } from './workload.ts'

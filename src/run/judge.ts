@@ -33,7 +33,8 @@ export type Judge = (evidence: Evidence) => Judgement | Promise<Judgement>
 export const plausible: Judge = ({ norm, loss, state }) => {
   const { medianNorm, policy } = state
   if (!Number.isFinite(loss)) return rejected('update/no-loss', 'The reported loss is not a number.')
-  if (!Number.isFinite(norm)) return rejected('update/no-number', 'The update holds values that are no numbers.')
+  if (!Number.isFinite(norm))
+    return rejected('update/no-number', 'The update holds values that are no numbers.')
   if (norm === 0) return rejected('update/empty', 'The update changes nothing at all.')
   if (medianNorm !== null && norm > policy.maximumNormFactor * medianNorm) {
     const times = (norm / medianNorm).toPrecision(3)
@@ -68,7 +69,12 @@ export function objectionTo(thrown: unknown): Judgement | undefined {
   return rejected(code, messageOf(thrown))
 }
 
-const unfit = new Set(['sync/invalid-update', 'artifact/oversized', 'artifact/malformed', 'message/malformed'])
+const unfit = new Set([
+  'sync/invalid-update',
+  'artifact/oversized',
+  'artifact/malformed',
+  'message/malformed',
+])
 
 /** The way out for whoever was rejected; a view tells the code only. */
 export function remedyFor(code: string): string {

@@ -61,7 +61,12 @@ export async function workOnLease(init: LeaseWorkInit): Promise<LeaseResult | un
   for (const number of batchNumbers(lease.ranges)) {
     if (!started && steps >= overlapSteps) await start()
     const batch = await workload.batch(number)
-    const scheduleStep = schedulePosition({ round: lease.round, index: steps, steps: lease.steps, innerSteps })
+    const scheduleStep = schedulePosition({
+      round: lease.round,
+      index: steps,
+      steps: lease.steps,
+      innerSteps,
+    })
     const rateScale = rewarmFactor(init.look().view.rewarm, scheduleStep, innerSteps)
     const done =
       sum === undefined

@@ -25,7 +25,9 @@ export class RoundIndex {
   /** The nearest noted place at or before a position. */
   before(position: number): { readonly position: number; readonly round: number } {
     const index = Math.min(Math.floor(position / RoundIndex.stride), this.rounds.length - 1)
-    return index < 0 ? { position: 0, round: 1 } : { position: index * RoundIndex.stride, round: this.rounds[index]! }
+    return index < 0
+      ? { position: 0, round: 1 }
+      : { position: index * RoundIndex.stride, round: this.rounds[index]! }
   }
 }
 

@@ -8,7 +8,7 @@ import { flatten, type LlamaConfig, layoutOf, type Parameters } from '../model/i
 import { type Blobs, memoryBlobs, putArtifact } from '../swarm/index.ts'
 import { createSyncMethod } from '../sync/index.ts'
 import { emitOnnx } from '../tensor/index.ts'
-import { stepPrograms } from '../train/index.ts'
+import { gradientPrograms, stepPrograms } from '../train/index.ts'
 import type { Manifest } from './manifest.ts'
 
 /** What a run starts from, and how it goes on. */
@@ -31,7 +31,7 @@ export async function publishRun(blobs: Blobs, run: RunDescription): Promise<Man
     model,
     tokenizer: await putArtifact(blobs, dataset.tokenizerBytes),
     data: dataset.manifestCid,
-    programs: await putPrograms(blobs, { model, inner }),
+    programs: await putPrograms(blobs, { model, inner, sync }),
     initialCheckpoint: await putArtifact(blobs, initial),
     inner,
     sync,
@@ -41,19 +41,23 @@ export async function publishRun(blobs: Blobs, run: RunDescription): Promise<Man
 }
 
 /** The programs that a manifest must name for its training step, if it is to mean what it means here. */
-export function programsOf(manifest: Pick<Manifest, 'model' | 'inner'>): Promise<Record<string, Cid>> {
+export function programsOf(
+  manifest: Pick<Manifest, 'model' | 'inner' | 'sync'>,
+): Promise<Record<string, Cid>> {
   return putPrograms(memoryBlobs(), manifest)
 }
 
 /** All peers of a run train with these programs, whatever backend they run them on. */
 async function putPrograms(
   blobs: Blobs,
-  { model: config, inner }: Pick<Manifest, 'model' | 'inner'>,
+  { model: config, inner, sync }: Pick<Manifest, 'model' | 'inner' | 'sync'>,
 ): Promise<Record<string, Cid>> {
   const { batchSize, sequenceLength, gradientAccumulation, optimiser } = inner
   const programs: Record<string, Cid> = {}
   const options = { config, batchSize, sequenceLength, gradientAccumulation, optimiser }
-  for (const [name, program] of Object.entries(stepPrograms(options))) {
+  const { quantity } = createSyncMethod(sync)
+  const made = quantity === 'gradient' ? gradientPrograms(options) : stepPrograms(options)
+  for (const [name, program] of Object.entries(made)) {
     const { bytes } = emitOnnx(program, { dialect: 'portable' })
     programs[`${name}.portable`] = await putArtifact(blobs, bytes)
   }

@@ -76,6 +76,13 @@ export class Replica {
     return this.round < Math.max(newest, view.checkpoint.round) || this.differs(view)
   }
 
+  /** Whether the host got another checkpoint for the round that is merged here. */
+  differs(view: RunView): boolean {
+    if (!this.init.method.replicated || this.newest === undefined) return false
+    const elected = this.electedFor(view)
+    return elected !== undefined && elected !== this.newest.checkpoint
+  }
+
   /** Whether there is something to do about it: a round too dear to merge is fetched once the host has merged it. */
   canFollow(view: RunView): boolean {
     if (view.checkpoint.round > this.round || this.differs(view)) return true
@@ -116,12 +123,6 @@ export class Replica {
   private electedFor(view: RunView): Cid | undefined {
     if (view.checkpoint.round === this.round) return view.checkpoint.checkpoint
     return view.closed.find(({ round }) => round === this.round)?.checkpoint ?? undefined
-  }
-
-  private differs(view: RunView): boolean {
-    if (!this.init.method.replicated || this.newest === undefined) return false
-    const elected = this.electedFor(view)
-    return elected !== undefined && elected !== this.newest.checkpoint
   }
 
   private async takeTheHosts(view: RunView, signal: AbortSignal): Promise<void> {

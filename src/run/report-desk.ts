@@ -38,7 +38,13 @@ export class ReportDesk {
     const { journal } = this.init
     const said = this.saidBefore(from, body)
     if (said !== undefined) return said // the first answer was lost on the way
-    const contributed = { peer: from, round: body.round, update: body.update, steps: body.steps, loss: body.loss }
+    const contributed = {
+      peer: from,
+      round: body.round,
+      update: body.update,
+      steps: body.steps,
+      loss: body.loss,
+    }
     const happening: Happening = {
       ...{ type: 'contributed', ...contributed },
       ...{ bytes: 0, norm: 0, report: message.envelope },
@@ -124,10 +130,7 @@ export class ReportDesk {
     } catch (thrown) {
       const objection = objectionTo(thrown)
       if (objection !== undefined && !objection.accepted) {
-        return this.reject(
-          { from: happening.peer, body: happening, envelope: happening.report },
-          objection,
-        )
+        return this.reject({ from: happening.peer, body: happening, envelope: happening.report }, objection)
       }
       onFailure(thrown)
       throw outOfOrder()
@@ -142,7 +145,11 @@ export class ReportDesk {
   }
 
   private async reject(
-    { from, body, envelope }: Pick<IncomingMessage<Pick<Report, 'round' | 'update'>>, 'from' | 'body' | 'envelope'>,
+    {
+      from,
+      body,
+      envelope,
+    }: Pick<IncomingMessage<Pick<Report, 'round' | 'update'>>, 'from' | 'body' | 'envelope'>,
     { code, reason: why }: Rejection,
   ): Promise<ReportAnswer> {
     const { journal } = this.init

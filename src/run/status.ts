@@ -14,7 +14,15 @@ import {
   type PublicMember,
   type PublicStatus,
 } from './protocol.ts'
-import { isPresent, type Lease, type Member, type MemberStatus, type Phase, type RunState, type Verdict } from './state.ts'
+import {
+  isPresent,
+  type Lease,
+  type Member,
+  type MemberStatus,
+  type Phase,
+  type RunState,
+  type Verdict,
+} from './state.ts'
 import { openView } from './views.ts'
 
 export interface HostStatus {
@@ -76,7 +84,8 @@ export function describeRun(given: {
   readonly failure: GroundswellError | null
 }): HostStatus {
   const { state, nowMs, transport, name, failure } = given
-  const { runId, phase, round, lastRound, version, policy, pauseRequested, checkpoint, counts, totals } = state
+  const { runId, phase, round, lastRound, version, policy, pauseRequested, checkpoint, counts, totals } =
+    state
   const { sentBytes, receivedBytes, refusals } = transport.ledger.total()
   const reportOf = (peer: PeerId, member: Member): MemberReport => ({
     peer,
@@ -101,7 +110,9 @@ export function describeRun(given: {
     ...{ counts, totals, sentBytes, receivedBytes, failure },
     loss: meanLoss(state),
     open: openView(state.open, nowMs),
-    members: [...state.members].sort(([a], [b]) => (a < b ? -1 : 1)).map(([peer, member]) => reportOf(peer, member)),
+    members: [...state.members]
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+      .map(([peer, member]) => reportOf(peer, member)),
     refused: { ...refusals, ...Object.fromEntries(given.refusals) },
   }
 }
@@ -115,7 +126,8 @@ export function publicStatus(given: {
   readonly progress: ReadonlyMap<PeerId, Progress>
 }): PublicStatus {
   const { state, nowMs, name, method, progress } = given
-  const { runId, phase, round, lastRound, version, policy, pauseRequested, checkpoint, counts, totals } = state
+  const { runId, phase, round, lastRound, version, policy, pauseRequested, checkpoint, counts, totals } =
+    state
   const { innerSteps, batchTokens, medianNorm, batches } = state
   const worthTelling = [...state.members].sort(
     ([, a], [, b]) => Number(isPresent(b)) - Number(isPresent(a)) || b.tokens - a.tokens,

@@ -17,13 +17,15 @@ import {
   putArtifact,
   type Transport,
 } from '../swarm/index.ts'
-import { createSyncMethod, type DilocoSettings } from '../sync/index.ts'
+import { createSyncMethod, type SyncSettings, syncSettingsSchema } from '../sync/index.ts'
 import { optimiserSchema, scheduleSchema } from '../train/index.ts'
-import type { RoundPolicy } from './events.ts'
-import { type Host, openHost } from './host.ts'
+import { type Host, type HostInit, openHost } from './host.ts'
+import type { Workload } from './inner-trainer.ts'
+import type { LocalStore } from './local-store.ts'
 import { type Log, memoryLog } from './log.ts'
 import type { Manifest } from './manifest.ts'
-import { type PeerEvent, type PeerResult, TrainerPeer, type Workload } from './trainer-peer.ts'
+import { type RoundPolicy, roundPolicySchema } from './policy.ts'
+import { type PeerEvent, type PeerResult, TrainerPeer } from './trainer-peer.ts'
 
 const toyModel: LlamaConfig = llamaConfig({
   vocabularySize: 16,
@@ -39,8 +41,11 @@ export const impatient: Partial<RoundPolicy> = { graceMs: 200, vanishAfterMs: 60
 
 export interface SwarmOptions {
   readonly rounds?: Partial<RoundPolicy>
-  readonly sync?: Partial<DilocoSettings>
+  /** A whole method, or DiLoCo with some settings changed. */
+  readonly sync?: Partial<SyncSettings>
   readonly network?: MemoryNetwork
+  /** Of the host. */
+  readonly host?: Pick<Partial<HostInit>, 'clock' | 'judge' | 'owners' | 'lease'>
 }
 
 const normals = (scale: number, ...seed: (string | number)[]): Float32Array => {
@@ -51,26 +56,48 @@ const normals = (scale: number, ...seed: (string | number)[]): Float32Array => {
 /** What all peers learn: the loss is the mean squared distance to it, and every batch sees it through noise. */
 const target = normals(1, 'toy', 'target')
 
+export interface ToyOptions {
+  /** How long a step takes, at least; what a function returns may change while the peer works. */
+  readonly stepMs?: number | (() => number)
+  /** Told of every step that is not thrown away: its batch and its place in the schedule. */
+  readonly onStep?: (batch: number, scheduleStep: number, rateScale: number) => void
+}
+
 /** Gradient descent on a noisy quadratic; `stepMs` makes it slow. */
-export function toyWorkload(options: { readonly stepMs?: number } = {}): Workload {
+export function toyWorkload(options: ToyOptions = {}): Workload {
+  const { onStep } = options
   let parameters = new Float32Array(toyLayout.totalSize)
+  let begun = false
+  const gradientOf = async (batch: number): Promise<{ loss: number; gradient: Float32Array }> => {
+    const stepMs = typeof options.stepMs === 'function' ? options.stepMs() : options.stepMs
+    if (stepMs !== undefined) await systemClock().sleep(stepMs)
+    const noise = normals(0.3, 'toy', 'noise', batch)
+    let loss = 0
+    const gradient = parameters.map((value, i) => {
+      loss += (value - target[i]!) ** 2 / toyLayout.totalSize
+      return value - target[i]! - noise[i]!
+    })
+    return { loss, gradient }
+  }
   return {
-    batchAt: ({ step, replica, replicas }) => Int32Array.of(step, replica, replicas),
+    batch: (number) => Int32Array.of(number),
     trainer: {
-      step: async (tokens) => {
-        if (options.stepMs !== undefined) await systemClock().sleep(options.stepMs)
-        const noise = normals(0.3, 'toy', 'noise', ...tokens)
-        let loss = 0
-        parameters = parameters.map((value, i) => {
-          loss += (value - target[i]!) ** 2 / toyLayout.totalSize
-          return value - 0.2 * (value - target[i]! - noise[i]!)
-        })
+      step: async (tokens, { scheduleStep, rateScale }) => {
+        const { loss, gradient } = await gradientOf(tokens[0]!)
+        parameters = parameters.map((value, i) => value - 0.2 * rateScale * gradient[i]!)
+        if (begun) onStep?.(tokens[0]!, scheduleStep, rateScale)
         return { loss, tokens: 8 }
+      },
+      gradient: async (tokens) => {
+        const { loss, gradient } = await gradientOf(tokens[0]!)
+        return { loss, tokens: 8, gradient }
       },
       parameters: async () => parameters.slice(),
       setParameters: async (flat) => {
+        begun = true
         parameters = flat.slice()
       },
+      reset: async () => undefined,
     },
   }
 }
@@ -95,6 +122,13 @@ export interface Member {
   readonly kill: () => Promise<void>
 }
 
+export interface JoinOptions extends ToyOptions {
+  readonly workload?: Workload
+  readonly blobs?: Blobs
+  readonly localStore?: LocalStore
+  readonly onEvent?: (event: PeerEvent) => void
+}
+
 export class ToySwarm {
   readonly network: MemoryNetwork
   readonly hostIdentity: Identity = identityNumbered(100)
@@ -105,12 +139,15 @@ export class ToySwarm {
   host!: Host
   hostTransport!: Transport
 
-  private constructor(network: MemoryNetwork) {
-    this.network = network
+  private readonly hostOptions: NonNullable<SwarmOptions['host']>
+
+  private constructor(options: SwarmOptions) {
+    this.network = options.network ?? new MemoryNetwork()
+    this.hostOptions = options.host ?? {}
   }
 
   static async start(options: SwarmOptions = {}): Promise<ToySwarm> {
-    const swarm = new ToySwarm(options.network ?? new MemoryNetwork())
+    const swarm = new ToySwarm(options)
     swarm.manifest = await toyManifest(swarm.hostBlobs, options)
     await swarm.startHost()
     return swarm
@@ -129,6 +166,7 @@ export class ToySwarm {
       clock: systemClock(),
       session: randomBytes(16),
       seed: 'toy',
+      ...this.hostOptions,
     })
   }
 
@@ -146,7 +184,7 @@ export class ToySwarm {
     }
   }
 
-  join(n: number, options: { stepMs?: number; workload?: Workload; blobs?: Blobs } = {}): Member {
+  join(n: number, options: JoinOptions = {}): Member {
     const identity = identityNumbered(n)
     const transport = memoryTransport({ self: identity.peerId, network: this.network })
     const blobs = options.blobs ?? memoryBlobs()
@@ -162,8 +200,12 @@ export class ToySwarm {
       session: randomBytes(16),
       name: `peer ${n}`,
       prepare: async () => options.workload ?? toyWorkload(options),
-      onEvent: (event) => events.push(event),
+      onEvent: (event) => {
+        events.push(event)
+        options.onEvent?.(event)
+      },
       firstPatienceMs: 500,
+      ...(options.localStore && { localStore: options.localStore }),
     })
     const result = peer.run(leaving.signal)
     result.catch(() => undefined) // whoever is killed does not matter
@@ -202,14 +244,18 @@ export class ToySwarm {
 
 /** Puts what a toy run needs into a store. */
 async function toyManifest(blobs: Blobs, options: SwarmOptions): Promise<Manifest> {
-  const sync: DilocoSettings = {
-    method: 'diloco',
-    innerSteps: 3,
-    outerLearningRate: 0.7,
-    outerMomentum: 0.6,
-    encoding: 'int8',
-    ...options.sync,
-  }
+  const sync = syncSettingsSchema.parse(
+    options.sync?.method !== undefined
+      ? options.sync
+      : {
+          method: 'diloco',
+          innerSteps: 3,
+          outerLearningRate: 0.7,
+          outerMomentum: 0.6,
+          encoding: 'int8',
+          ...options.sync,
+        },
+  )
   const method = createSyncMethod(sync)
   const initial = method.createState(toyLayout, new Float32Array(toyLayout.totalSize))
   return {
@@ -230,16 +276,11 @@ async function toyManifest(blobs: Blobs, options: SwarmOptions): Promise<Manifes
     },
     sync,
     seed: 7,
-    rounds: {
-      rounds: 5,
-      minimumPeers: 3,
-      maximumPeers: 8,
-      quorum: 0.67,
-      graceMs: 10_000,
-      maxRoundMs: 60_000,
-      vanishAfterMs: 20_000,
+    rounds: roundPolicySchema.parse({
+      ...{ rounds: 5, minimumPeers: 3, maximumPeers: 8, warmupMs: 10_000, quorum: 0.67, graceMs: 10_000 },
+      ...{ maxRoundMs: 60_000, vanishAfterMs: 20_000, rewarmSteps: 0, maximumNormFactor: 1000 },
       ...options.rounds,
-    },
+    }),
   }
 }
 

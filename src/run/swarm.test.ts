@@ -1,8 +1,9 @@
 import { afterEach, describe, expect, test } from 'vitest'
 import { messageOf, seededRandom, systemClock } from '../core/index.ts'
-import { MemoryNetwork, type PeerId } from '../swarm/index.ts'
-import { isPresent, stateHash } from './reducer.ts'
+import { MemoryNetwork } from '../swarm/index.ts'
+import { stateHash } from './queries.ts'
 import { replay } from './replay.ts'
+import { isPresent } from './state.ts'
 import type { HostStatus } from './status.ts'
 import {
   impatient,
@@ -78,7 +79,7 @@ describe('a swarm', () => {
     ]
     await swarm.until(({ round }) => round === 2)
     const dora = swarm.join(4, { stepMs: 1 })
-    await swarm.until(({ checkpoint }) => checkpoint.round === 2)
+    await swarm.until((status) => status.checkpoint.round >= 2 && memberOf(status, cleo)!.lastRound > 0)
     await cleo.kill()
     const lastOfCleo = memberOf(swarm.host.status(), cleo)!.lastRound
     await swarm.host.finished
@@ -129,17 +130,22 @@ describe('a swarm', () => {
     expect(slow.events.some(({ type }) => type === 'missed' || type === 'refused')).toBe(true)
   })
 
-  test('waits when everybody has gone, and goes on when somebody comes', async () => {
-    const members = await start({ rounds: { ...impatient, rounds: 400 } }, 1, 2, 3)
+  test('waits when everybody has gone, and goes on, warmed up again, when enough have come', async () => {
+    const members = await start({ rounds: { ...impatient, rounds: 400, rewarmSteps: 6 } }, 1, 2, 3)
     await swarm.until(({ checkpoint }) => checkpoint.round >= 1)
     await Promise.all(members.map(({ kill }) => kill()))
-    await swarm.until(({ phase }) => phase === 'waiting')
+    await swarm.until(({ phase, counts }) => phase === 'waiting' && counts.present === 0)
     const { round } = swarm.host.status()
-    const late = swarm.join(4)
+    const scales: number[] = []
+    const onStep = (_: number, __: number, rateScale: number): void => void scales.push(rateScale)
+    const others = [4, 5, 6].map((n) => swarm.join(n, { onStep }))
     await swarm.until(({ checkpoint }) => checkpoint.round > round)
     await swarm.host.end()
     await swarm.host.finished
-    await expectSameCheckpoint([late])
+    await expectSameCheckpoint(others)
+    // It begins again with small steps.
+    expect(Math.min(...scales)).toBeCloseTo(1 / 6)
+    expect(Math.max(...scales)).toBeLessThanOrEqual(1)
   })
 
   test('shows people what happens', async () => {
@@ -176,23 +182,23 @@ describe('a host that is killed', () => {
       await swarm.startHost()
       const after = swarm.host.status()
       expect(after.checkpoint.round).toBeGreaterThanOrEqual(before.checkpoint.round)
-      for (const [peer, { contributions }] of Object.entries(before.members)) {
-        const now = after.members.find((each) => each.peer === (peer as PeerId))!
+      for (const [peer, { contributions }] of before.members) {
+        const now = after.members.find((each) => each.peer === peer)!
         expect(now.contributions).toBeGreaterThanOrEqual(contributions)
       }
     }
     await swarm.host.finished
     await expectSameCheckpoint(members)
     const { members: all } = await replay(swarm.log)
-    for (const { identity } of members) expect(all[identity.peerId]!.contributions).toBeGreaterThan(5)
+    for (const { identity } of members) expect(all.get(identity.peerId)!.contributions).toBeGreaterThan(5)
   })
 
   test('while it merges does so after its restart', async () => {
     await start({ rounds: { rounds: 1 } }, 1, 2, 3)
     // The moment between the last contribution and the checkpoint: all of it is in the log.
-    await swarm.until(({ phase }) => phase === 'merging')
+    await swarm.until(({ phase }) => phase === 'coolingDown')
     await swarm.killHost()
-    expect((await replay(swarm.log)).phase).toBe('merging')
+    expect((await replay(swarm.log)).phase).toBe('coolingDown')
     await swarm.startHost()
     await swarm.host.finished
     expect(swarm.host.checkpoint().round).toBe(1)
@@ -301,6 +307,6 @@ describe('stores', () => {
     expect((await swarm.hostBlobs.list()).length).toBeLessThanOrEqual(5 + 3 * 2 + 9 * 2)
     for (const { blobs } of members)
       expect((await blobs.list()).length).toBeLessThanOrEqual(2 + 2 * 2 + 3 * 2)
-    expect(Object.values((await replay(swarm.log)).members).filter(isPresent)).toEqual([])
+    expect([...(await replay(swarm.log)).members.values()].filter(isPresent)).toEqual([])
   })
 })

@@ -8,7 +8,6 @@ import { layoutOf } from '../model/index.ts'
 import {
   type Blobs,
   fetchBlob,
-  isRemote,
   type JoinLink,
   putArtifact,
   RemoteError,
@@ -80,7 +79,12 @@ export type PeerEvent =
     }
   /** The lease was taken back before this peer was done with it. */
   | { readonly type: 'missed'; readonly round: number; readonly why: string }
-  | { readonly type: 'expelled'; readonly untilRound: number; readonly reason: string; readonly remedy: string }
+  | {
+      readonly type: 'expelled'
+      readonly untilRound: number
+      readonly reason: string
+      readonly remedy: string
+    }
   | { readonly type: 'reconnecting'; readonly attempt: number; readonly why: string }
   | ReplicaEvent
 
@@ -283,9 +287,7 @@ export class TrainerPeer {
 
   /** From the checkpoint before its round, which must be the run's; where the method allows it, one round earlier. */
   private canWorkOn(lease: LeaseView, { replica, method }: Work, view: RunView): boolean {
-    if (replica.round === lease.round - 1) {
-      return view.checkpoint.round !== replica.round || !replica.isBehind(view)
-    }
+    if (replica.round === lease.round - 1) return !replica.differs(view)
     const overlaps = method.overlapSteps > 0 && this.own?.round === lease.round - 1
     return overlaps && replica.round === lease.round - 2 && replica.canFollow(view)
   }
@@ -448,15 +450,13 @@ export class TrainerPeer {
       this.expelledUntil = untilRound
       this.emit({ type: 'expelled', untilRound, reason, remedy: remedyFor(lastVerdict?.code ?? '') })
     }
-    if (view.round >= untilRound || view.phase === 'finished') {
-      await this.host.rejoin(signal)
-      if (view.phase === 'finished') {
-        throw new GroundswellError(`The run has finished without this peer, which was expelled: ${reason}`, {
-          code: 'member/expelled',
-          remedy: remedyFor(lastVerdict?.code ?? ''),
-        })
-      }
+    if (view.phase === 'finished') {
+      throw new GroundswellError(`The run has finished without this peer, which was expelled: ${reason}`, {
+        code: 'member/expelled',
+        remedy: remedyFor(lastVerdict?.code ?? ''),
+      })
     }
+    if (view.round >= untilRound) await this.host.rejoin(signal)
     await this.waitFor(view, `for round ${untilRound}: expelled until then, because: ${reason}`, signal)
   }
 
@@ -513,7 +513,8 @@ export class TrainerPeer {
     if (view === this.view) return view
     this.view = view
     const { lastVerdict } = view.you
-    if (lastVerdict !== null && lastVerdict.round >= (this.lastVerdict?.round ?? 0)) this.lastVerdict = lastVerdict
+    if (lastVerdict !== null && lastVerdict.round >= (this.lastVerdict?.round ?? 0))
+      this.lastVerdict = lastVerdict
     return view
   }
 
@@ -548,11 +549,17 @@ const notNow = new Set(['round/not-open', 'run/paused'])
 
 function remedyOf({ outcome, code }: Verdict): string {
   if (outcome === 'rejected') return remedyFor(code)
-  return outcome === 'expired' ? 'Nothing has to be done: the next lease is sized by this machine’s speed.' : ''
+  return outcome === 'expired'
+    ? 'Nothing has to be done: the next lease is sized by this machine’s speed.'
+    : ''
 }
 
 /** Aborts some time after another signal does. */
-function partingSignal(signal: AbortSignal, clock: Clock, partingMs: number): { signal: AbortSignal } & Disposable {
+function partingSignal(
+  signal: AbortSignal,
+  clock: Clock,
+  partingMs: number,
+): { signal: AbortSignal } & Disposable {
   const parting = new AbortController()
   const over = new AbortController()
   const onAbort = (): void => {

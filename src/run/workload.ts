@@ -3,12 +3,13 @@
  * and the parameters flat, as peers exchange them.
  */
 import { GroundswellError } from '../core/index.ts'
-import { batchAt, openDataset } from '../data/index.ts'
-import { flatten, layoutOf, unflatten } from '../model/index.ts'
+import { batchNumbered, openDataset } from '../data/index.ts'
+import { flatten, layoutOf, type ParameterLayout, unflatten } from '../model/index.ts'
 import type { Backend } from '../runtime/index.ts'
-import { Trainer } from '../train/index.ts'
+import { createSyncMethod } from '../sync/index.ts'
+import { GradientTrainer, Trainer, type TrainerOptions } from '../train/index.ts'
+import type { InnerTrainer, PrepareContext, Workload } from './inner-trainer.ts'
 import { programsOf } from './publish.ts'
-import type { PrepareContext, Workload } from './trainer-peer.ts'
 
 export interface OpenedWorkload extends Workload, AsyncDisposable {}
 
@@ -29,21 +30,55 @@ export async function openWorkload(context: PrepareContext, backend: Backend): P
   const dataset = await openDataset(await context.fetchBlob(manifest.data), (cid) => context.fetchBlob(cid), {
     signal,
   })
-  const trainer = await Trainer.create({
-    backend,
-    config,
-    // Replaced before the first step: each round starts from what was merged.
+  const engine = {
+    ...{ backend, config, settings: inner },
+    // Replaced before the first step that counts: each lease starts from what was merged.
     parameters: unflatten(new Float32Array(layout.totalSize), layout),
-    settings: inner,
-  })
+  }
+  const { quantity } = createSyncMethod(manifest.sync)
+  const { trainer, dispose } =
+    quantity === 'gradient' ? await gradientTrainer(engine, layout) : await stepTrainer(engine, layout)
   const batchSize = inner.batchSize * inner.gradientAccumulation
+  const { sequenceLength } = inner
+  return {
+    trainer,
+    batch: (batch) => batchNumbered(dataset, { seed, batch, batchSize, sequenceLength }),
+    [Symbol.asyncDispose]: dispose,
+  }
+}
+
+interface Opened {
+  readonly trainer: InnerTrainer
+  readonly dispose: () => Promise<void>
+}
+
+async function stepTrainer(engine: TrainerOptions, layout: ParameterLayout): Promise<Opened> {
+  const trainer = await Trainer.create(engine)
   return {
     trainer: {
-      step: (tokens, globalStep) => trainer.step(tokens, { scheduleStep: globalStep }),
+      step: (tokens, options) => trainer.step(tokens, options),
+      gradient: () => Promise.reject(new TypeError('This run exchanges parameters, not gradients.')),
       parameters: async () => flatten(await trainer.parameters(), layout),
       setParameters: (flat) => trainer.setParameters(unflatten(flat, layout)),
+      reset: () => trainer.resetOptimiser(),
     },
-    batchAt: (at) => batchAt(dataset, { ...at, seed, batchSize, sequenceLength: inner.sequenceLength }),
-    [Symbol.asyncDispose]: () => trainer[Symbol.asyncDispose](),
+    dispose: () => trainer[Symbol.asyncDispose](),
+  }
+}
+
+async function gradientTrainer(engine: TrainerOptions, layout: ParameterLayout): Promise<Opened> {
+  const trainer = await GradientTrainer.create(engine)
+  return {
+    trainer: {
+      step: () => Promise.reject(new TypeError('This run exchanges gradients, not parameters.')),
+      gradient: async (tokens) => {
+        const { gradient, loss, tokens: predicted } = await trainer.gradient(tokens)
+        return { loss, tokens: predicted, gradient: flatten(gradient, layout) }
+      },
+      parameters: () => Promise.reject(new TypeError('This run exchanges gradients, not parameters.')),
+      setParameters: (flat) => trainer.setParameters(unflatten(flat, layout)),
+      reset: async () => undefined, // it has no optimiser
+    },
+    dispose: () => trainer[Symbol.asyncDispose](),
   }
 }

@@ -92,13 +92,18 @@ export class Trainer implements AsyncDisposable {
    * One optimiser step.
    * @param tokens int32 [batchSize · gradientAccumulation, sequenceLength + 1], row-major
    * @param options `scheduleStep`: where in the schedule this step stands when that is not the number of steps done
-   *   here, as for a peer that joins a run late; the moments, and their bias correction, are always its own
+   *   here, as for a peer that joins a run late; the moments, and their bias correction, are always its own.
+   *   `rateScale`: what the schedule's rate is multiplied with
    * @throws GroundswellError `train/diverged` when the loss or the gradient is no number; the state is then lost
    */
-  async step(tokens: Int32Array, options: { readonly scheduleStep?: number } = {}): Promise<StepReport> {
+  async step(
+    tokens: Int32Array,
+    options: { readonly scheduleStep?: number; readonly rateScale?: number } = {},
+  ): Promise<StepReport> {
     const { batchSize, gradientAccumulation, sequenceLength } = this.settings
     const rows = batchSize * gradientAccumulation
-    const learningRate = learningRateAt(scheduleOf(this.settings), options.scheduleStep ?? this.done)
+    const { scheduleStep = this.done, rateScale = 1 } = options
+    const learningRate = rateScale * learningRateAt(scheduleOf(this.settings), scheduleStep)
     const inputs = { tokens, learningRate, step: this.done + 1 }
     const { loss, gradientNorm } = await this.runner.run(this.state, inputs)
     this.done++
@@ -129,6 +134,13 @@ export class Trainer implements AsyncDisposable {
   /** Replaces the parameters and keeps the moments and the step, as a merge between peers does. */
   async setParameters(parameters: Parameters): Promise<void> {
     await this.state.write(residentParameters(this.config, parameters))
+  }
+
+  /** Forgets the moments and the steps done; the parameters stay. */
+  async resetOptimiser(): Promise<void> {
+    const parameters = await this.state.read(this.parameterNames)
+    await this.state.write(initialTrainingState(this.config, parametersOf(this.config, parameters)))
+    this.done = 0
   }
 
   async snapshot(): Promise<TrainerSnapshot> {

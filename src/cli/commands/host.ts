@@ -6,7 +6,14 @@ import { join } from 'node:path'
 import { systemClock } from '../../core/index.ts'
 import { validationBitsPerByte } from '../../data/index.ts'
 import { countParameters, layoutOf, unflatten, writeCheckpoint } from '../../model/index.ts'
-import { type HostStatus, openHost, publishRun, type RunDescription, sqliteLog } from '../../run/index.ts'
+import {
+  type HostStatus,
+  openHost,
+  publishRun,
+  type RunDescription,
+  roundPolicySchema,
+  sqliteLog,
+} from '../../run/index.ts'
 import { encodeJoinLink, fileBlobs, libp2pTransport, loadOrCreateIdentity } from '../../swarm/index.ts'
 import { Evaluator, evaluateOn } from '../../train/index.ts'
 import { openChosenBackend } from '../backend.ts'
@@ -232,7 +239,7 @@ function describeRun(run: RunFile, { built, config, parameters }: PreparedRun): 
     inner: { steps, batchSize, sequenceLength, gradientAccumulation, optimiser, schedule },
     sync: run.sync,
     seed: run.seed,
-    rounds: {
+    rounds: roundPolicySchema.parse({
       // as many as give a peer that is always there the steps asked for
       rounds: Math.ceil(steps / run.sync.innerSteps),
       minimumPeers,
@@ -241,6 +248,6 @@ function describeRun(run: RunFile, { built, config, parameters }: PreparedRun): 
       graceMs: Math.round(graceSeconds * 1000),
       maxRoundMs: Math.round(maxRoundSeconds * 1000),
       vanishAfterMs: Math.round(vanishAfterSeconds * 1000),
-    },
+    }),
   }
 }
