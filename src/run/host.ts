@@ -13,7 +13,7 @@ import { createSyncMethod } from '../sync/index.ts'
 import { encodeEvent, type RunEvent } from './events.ts'
 import { changedPolicy, HostMessages } from './host-messages.ts'
 import { HostStore } from './host-store.ts'
-import { Journal, logFailure, superseded } from './journal.ts'
+import { Journal, logFailure, outOfOrder, superseded } from './journal.ts'
 import { type Judge, plausible } from './judge.ts'
 import { RoundIndex } from './ledger-page.ts'
 import { Liveness } from './liveness.ts'
@@ -311,7 +311,7 @@ export class Host implements AsyncDisposable {
   private fail(error: GroundswellError): void {
     this.failure ??= error
     this.settleFinished.reject(this.failure)
-    this.stopping.abort(this.failure)
+    this.stopping.abort(outOfOrder()) // what members hear who are waiting for an answer
     this.messages.wakeAll()
     this.notify()
   }
