@@ -1,8 +1,12 @@
 /** `npm run bench -- NAME`: measures one thing, prints a table and, where there is something to keep, writes JSON. */
+import { runReducerBench } from './run-reducer.ts'
+import { runCodecsBench } from './codecs.ts'
 import { runTokenizerBench } from './tokenizer.ts'
 import { runTrainBench } from './train.ts'
 
 const benches: Readonly<Record<string, (args: readonly string[]) => unknown>> = {
+  'run-reducer': runReducerBench,
+  codecs: runCodecsBench,
   tokenizer: ([folder]) => runTokenizerBench(folder),
   train: runTrainBench,
 }

@@ -38,12 +38,14 @@ training:
   batchSize: ${training.batchSize}
   sequenceLength: ${training.sequenceLength}
   gradientAccumulation: ${training.gradientAccumulation} # batches that make one step
-  optimiser: # AdamW
+  optimiser:
+    kind: ${optimiser.kind} # adamw, or muon for the hidden matrices
     learningRate: ${optimiser.learningRate} # the peak
     weightDecay: ${optimiser.weightDecay}
     beta1: ${optimiser.beta1}
     beta2: ${optimiser.beta2}
     epsilon: ${optimiser.epsilon}
+    muonMomentum: ${optimiser.muonMomentum} # of muon
     clipNorm: ${optimiser.clipNorm} # of the whole gradient; 0 for none
     decayNorms: ${optimiser.decayNorms}
     decayEmbeddings: ${optimiser.decayEmbeddings}

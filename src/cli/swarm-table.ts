@@ -36,5 +36,5 @@ function row(member: MemberReport): string[] {
 }
 
 function hasGone({ status }: MemberReport): boolean {
-  return status === 'left' || status === 'vanished'
+  return status === 'left' || status === 'vanished' || status === 'expelled'
 }

@@ -6,6 +6,7 @@ export type { InnerTrainer, PrepareContext, StepOptions, Workload } from './inne
 export { type Evidence, type Judge, type Judgement, judgeInTurn, plausible, rejected } from './judge.ts'
 export { verifyLedgerEntry } from './ledger-page.ts'
 export { fileLocalStore, type LocalStore } from './local-store.ts'
+export * from './history.ts'
 export * from './log.ts'
 export * from './manifest.ts'
 export * from './node-files.ts'

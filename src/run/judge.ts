@@ -3,8 +3,8 @@
  * is out of all proportion to a recomputation that came to something else, is said here, and with the same
  * consequences: the peer learns the reason and the way out, and its signed report goes into the log with both.
  */
-import { type GroundswellError, messageOf } from '../core/index.ts'
-import type { PeerId } from '../swarm/index.ts'
+import { GroundswellError, messageOf } from '../core/index.ts'
+import { FetchError, type PeerId } from '../swarm/index.ts'
 import type { SyncMethod, TensorLayout } from '../sync/index.ts'
 import type { Lease, RunState } from './state.ts'
 
@@ -64,10 +64,14 @@ export function rejected(code: string, reason: string): Judgement {
 
 /** What a fetched update must be thrown back for, if that is what went wrong; trouble of the line is not. */
 export function objectionTo(thrown: unknown): Judgement | undefined {
-  const code = (thrown as GroundswellError | undefined)?.code
-  if (typeof code !== 'string' || !unfit.has(code)) return undefined
-  return rejected(code, messageOf(thrown))
+  if (!(thrown instanceof GroundswellError)) return undefined
+  if (thrown instanceof FetchError && thrown.failures.some(({ reason }) => notAsNamed.has(reason))) {
+    return rejected('update/not-as-named', 'The peer sent something else than the artifact that it named.')
+  }
+  return unfit.has(thrown.code) ? rejected(thrown.code, messageOf(thrown)) : undefined
 }
+
+const notAsNamed: ReadonlySet<string> = new Set(['oversized', 'wrong-hash', 'malformed'])
 
 const unfit = new Set([
   'sync/invalid-update',
@@ -84,6 +88,7 @@ export function remedyFor(code: string): string {
     case 'update/no-number':
     case 'update/empty':
       return 'Check this machine’s backend with “groundswell doctor”; if others see the same, the learning rate is too high.'
+    case 'update/not-as-named':
     case 'sync/invalid-update':
     case 'artifact/oversized':
     case 'artifact/malformed':

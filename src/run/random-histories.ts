@@ -41,8 +41,8 @@ const weights: readonly (readonly [RunEvent['type'], number])[] = [
   ['rejected', 12],
   ['disagreed', 6],
   ['ticked', 20],
-  ['left', 12],
-  ['vanished', 16],
+  ['left', 6],
+  ['vanished', 12],
   ['hosted', 2],
   ['paused', 2],
   ['resumed', 10],
@@ -63,8 +63,8 @@ export function moves(minLength: number, maxLength: number): fc.Arbitrary<Move[]
 }
 
 export function eventOf(state: RunState, { kind, who, offset, waitMs, value }: Move): RunEvent {
-  const atMs = state.nowMs + waitMs
-  const peer = moverPeers[who]!
+  const atMs = Math.max(0, state.nowMs + waitMs)
+  const peer = offset === 0 ? fitting(state, kind, who) : moverPeers[who]!
   const lease = state.members.get(peer)?.lease
   const round = Math.max(1, (lease?.round ?? state.round) + offset)
   const report = Uint8Array.of(1)
@@ -105,17 +105,18 @@ export function eventOf(state: RunState, { kind, who, offset, waitMs, value }: M
     case 'disagreed':
       return { type: kind, atMs, peer, round: Math.max(1, state.round - 1), checkpoint: cid(value) }
     case 'policyChanged': {
-      const policy = { ...state.policy, rounds: 1 + (value % 40), maximumStaleness: value % 4, quorum: 0.25 }
+      const policy = { ...state.policy, rounds: 5 + (value % 40), maximumStaleness: value % 4, quorum: 0.25 }
       return { type: kind, atMs, policy }
     }
     case 'hosted':
       return { type: kind, atMs, session: 'again', wallMs: value }
     case 'created':
       throw new RangeError('a run is created once')
+    case 'ending': // rarely, or no run gets far
+      return { type: value < 20_000 ? kind : 'ticked', atMs }
     case 'ticked':
     case 'paused':
     case 'resumed':
-    case 'ending':
       return { type: kind, atMs }
     case 'left':
     case 'vanished':
@@ -123,4 +124,16 @@ export function eventOf(state: RunState, { kind, who, offset, waitMs, value }: M
     default:
       throw new TypeError(`no event ${String(kind satisfies never)}`)
   }
+}
+
+/** The next peer, from this one on, that can do it; this one when none can. */
+function fitting(state: RunState, kind: RunEvent['type'], who: number): PeerId {
+  const able = (peer: PeerId): boolean => {
+    const status = state.members.get(peer)?.status
+    if (kind === 'joined') return status === undefined || status === 'left' || status === 'vanished'
+    if (kind === 'ready') return status === 'joining'
+    return status === 'active' || (kind !== 'contributed' && kind !== 'rejected')
+  }
+  const inOrder = [...moverPeers.slice(who), ...moverPeers.slice(0, who)]
+  return inOrder.find(able) ?? inOrder[0]!
 }

@@ -1,6 +1,9 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { type Cid, encodeCanonical, seededRandom } from '../core/index.ts'
+import { type Cid, encodeCanonical, seededRandom, VirtualClock } from '../core/index.ts'
 import {
   artifactBlobs,
   chunkBytes,
@@ -10,7 +13,10 @@ import {
   readArtifact,
 } from './artifact.ts'
 import { type Blobs, memoryBlobs } from './blobs.ts'
-import { type FetchProgress, fetchArtifact, fetchBlob, fetchLimits, serveBlobs } from './fetch.ts'
+import { type FetchProgress, fetchArtifact, fetchBlob, serveBlobs } from './fetch.ts'
+import { sourceLimits } from './fetch-sources.ts'
+import { fileBlobs } from './file-blobs.ts'
+import type { MemoryLink } from './memory-links.ts'
 import { MemoryNetwork, memoryTransport } from './memory-transport.ts'
 import { chunkProtocol, type Handler, type Transport } from './transport.ts'
 import { identityOf } from './transport-suite.ts'
@@ -124,7 +130,11 @@ const root: Cid = await putArtifact(stored, artifact)
 const lie: Handler = () => new Uint8Array(100)
 
 describe('fetching an artifact', () => {
-  test('from one source: whole, counted, and with 16 chunks in flight', async () => {
+  test('from one source: whole, counted, and with 24 chunks in flight', async () => {
+    const artifact = randomBytes(60 * chunkBytes, 1)
+    const stored = memoryBlobs()
+    const root = await putArtifact(stored, artifact)
+    const maxBytes = artifact.byteLength
     let inFlight = 0
     let most = 0
     const { newcomer, peers } = await swarm(stored)
@@ -147,7 +157,7 @@ describe('fetching an artifact', () => {
       maxBytes,
     })
     expect(same(await readArtifact(blobs, root, { maxBytes }), artifact)).toBe(true)
-    expect(most).toBe(fetchLimits.inFlight)
+    expect(most).toBe(sourceLimits.mostWindow)
     expect(report).toMatchObject({ sizeBytes: artifact.byteLength, failures: [] })
     expect(report.fetchedBytes).toBeGreaterThan(artifact.byteLength)
     expect(newcomer.ledger.of(peers[0]!.self).receivedBytes).toBe(report.fetchedBytes)
@@ -185,7 +195,7 @@ describe('fetching an artifact', () => {
     const sometimes: Handler = async ({ bytes }) => {
       const { CID } = await import('multiformats/cid')
       const blob = await stored.get(CID.decode(bytes).toString() as unknown as Cid)
-      return ++served % 5 === 0 ? new Uint8Array(blob!.byteLength) : blob!
+      return ++served % 2 === 0 ? new Uint8Array(blob!.byteLength) : blob!
     }
     const { newcomer, peers } = await swarm(sometimes, stored)
     const blobs = memoryBlobs()
@@ -319,6 +329,144 @@ describe('fetching an artifact', () => {
     })
     abort.abort(new Error('enough'))
     await expect(asked).rejects.toThrow('enough')
+  })
+})
+
+describe('fetching from many sources', () => {
+  /** A newcomer and peers that serve `stored`, each over its own line, in virtual time. */
+  async function world(...links: MemoryLink[]): Promise<{
+    network: MemoryNetwork
+    clock: VirtualClock
+    newcomer: Transport
+    peers: Transport[]
+    /** Lets time pass until the fetch has ended. */
+    run: <Result>(fetch: Promise<Result>) => Promise<Result>
+  }> {
+    const clock = new VirtualClock()
+    const ids = links.map((_, i) => identityOf(`source ${i}`).peerId)
+    const network = new MemoryNetwork({ clock, linkOf: (peer) => links[ids.indexOf(peer)] })
+    const newcomer = memoryTransport({ self: identityOf('newcomer').peerId, network })
+    const peers = ids.map((self) => memoryTransport({ self, network }))
+    const run = async <Result>(fetch: Promise<Result>): Promise<Result> => {
+      let ended = false
+      const end = fetch.finally(() => (ended = true))
+      end.catch(() => undefined) // the caller looks at it
+      while (!ended) {
+        await clock.advance(5)
+        await new Promise((resolve) => setImmediate(resolve)) // hashing takes real time
+      }
+      return end
+    }
+    for (const peer of peers) {
+      serveBlobs(peer, stored)
+      await run(newcomer.dial(peer.addresses[0]!))
+    }
+    return { network, clock, newcomer, peers, run }
+  }
+  const fast = { upBytesPerSecond: 10 * chunkBytes, latencyMs: 20 }
+  const slow = { upBytesPerSecond: chunkBytes / 10, latencyMs: 20 }
+
+  test('load spreads by measured speed, and a slow source does not hold up the end', async () => {
+    const { clock, newcomer, peers, run } = await world(fast, slow, fast)
+    const blobs = memoryBlobs()
+    const sources = peers.map(({ self }) => self)
+    const start = clock.now()
+    const report = await run(fetchArtifact({ transport: newcomer, clock, blobs, sources, root, maxBytes }))
+    expect(same(await readArtifact(blobs, root, { maxBytes }), artifact)).toBe(true)
+    // 21 chunks at 20 a second; one chunk alone would take the slow source ten seconds.
+    expect(clock.now() - start).toBeLessThan(3500)
+    const [one, two, three] = report.sources.map(({ receivedBytes }) => receivedBytes)
+    expect(two).toBeLessThan(2 * chunkBytes)
+    for (const bytes of [one, three]) expect(bytes).toBeGreaterThan(7 * chunkBytes)
+    expect(report.duplicateBytes).toBeLessThanOrEqual(2 * chunkBytes)
+  })
+
+  test('a source that comes while the fetch is under way is used', async () => {
+    const { clock, newcomer, peers, run } = await world({ upBytesPerSecond: 2 * chunkBytes }, fast)
+    const [first, second] = peers.map(({ self }) => self)
+    const sources = [first!]
+    const fetched = fetchArtifact({
+      transport: newcomer,
+      clock,
+      blobs: memoryBlobs(),
+      sources: () => sources,
+      root,
+      maxBytes,
+      onProgress: ({ doneBytes }) => {
+        if (doneBytes > 2 * chunkBytes && sources.length === 1) sources.push(second!)
+      },
+    })
+    const report = await run(fetched)
+    expect(report.sources.map(({ peer }) => peer)).toEqual([first, second])
+    expect(report.sources[1]!.receivedBytes).toBeGreaterThan(6 * chunkBytes)
+  })
+
+  test('a source that was lost and comes back is asked again, as long as another carries on', async () => {
+    const { network, clock, newcomer, peers, run } = await world({ upBytesPerSecond: chunkBytes }, fast)
+    const [steady, flaky] = peers.map(({ self }) => self)
+    network.partition([flaky!])
+    const back = clock.sleep(6000).then(() => network.heal())
+    const sources = [steady!, flaky!]
+    const fetched = fetchArtifact({
+      transport: newcomer,
+      clock,
+      blobs: memoryBlobs(),
+      sources,
+      root,
+      maxBytes,
+    })
+    const report = await run(fetched)
+    await back
+    expect(report.sources[1]!.receivedBytes).toBeGreaterThan(5 * chunkBytes)
+    expect(report.failures.some(({ peer, reason }) => peer === flaky && reason === 'broken')).toBe(true)
+  })
+
+  test('with patience, a fetch outlasts the absence of its only source', async () => {
+    const { network, clock, newcomer, peers, run } = await world(fast)
+    const blobs = memoryBlobs()
+    const init = { transport: newcomer, clock, blobs, sources: [peers[0]!.self], root, maxBytes }
+    let cut = false
+    const fetched = fetchArtifact({
+      ...init,
+      patienceMs: 30_000,
+      chunkTimeoutMs: 1000,
+      onProgress: ({ doneBytes }) => {
+        if (cut || doneBytes < 5 * chunkBytes) return
+        cut = true
+        network.partition([newcomer.self])
+        void clock.sleep(10_000).then(() => network.heal())
+      },
+    })
+    const report = await run(fetched)
+    expect(cut).toBe(true)
+    expect(same(await readArtifact(blobs, root, { maxBytes }), artifact)).toBe(true)
+    expect(report.fetchedBytes).toBeLessThan(artifact.byteLength + 2 * chunkBytes)
+  })
+
+  test('another process with the same folder goes on where the first was killed', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'groundswell-fetch-'))
+    try {
+      const { newcomer, peers } = await swarm(stored)
+      const init = { transport: newcomer, sources: [peers[0]!.self], root, maxBytes }
+      const killed = new AbortController()
+      const first = fetchArtifact({
+        ...init,
+        blobs: await fileBlobs(folder),
+        signal: killed.signal,
+        onProgress: ({ doneBytes }) => {
+          if (doneBytes > 6 * chunkBytes) killed.abort(new Error('killed'))
+        },
+      })
+      await expect(first).rejects.toThrow('killed')
+      const blobs = await fileBlobs(folder)
+      const kept = (await blobs.list()).length - 1
+      expect(kept).toBeGreaterThan(5)
+      const report = await fetchArtifact({ ...init, blobs })
+      expect(report.fetchedBytes).toBeLessThanOrEqual((21 - kept) * chunkBytes)
+      expect(same(await readArtifact(blobs, root, { maxBytes }), artifact)).toBe(true)
+    } finally {
+      await rm(folder, { recursive: true })
+    }
   })
 })
 

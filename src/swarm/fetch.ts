@@ -1,30 +1,24 @@
 /**
- * Blobs from other peers: asked for by CID, 16 in flight over one or several sources, each checked against its hash
+ * Blobs from other peers: asked for by CID, many in flight over one or several sources, each checked against its hash
  * before it is used or kept. A source that lies or stalls is dropped and named, the others carry on; whatever is in
- * the store already is not asked for again, so a broken transfer resumes where it was.
+ * the store already is not asked for again, so a broken transfer resumes where it was, also in another process.
  */
 import { CID } from 'multiformats/cid'
-import {
-  type Cid,
-  type Clock,
-  GroundswellError,
-  messageOf,
-  parseCid,
-  systemClock,
-  throwIfAborted,
-} from '../core/index.ts'
+import { type Cid, type Clock, GroundswellError, parseCid, systemClock } from '../core/index.ts'
 import { type ArtifactRoot, chunkBytes, chunkSizeBytes, decodeArtifactRoot } from './artifact.ts'
 import { type Blobs, maxBlobBytes, needBlob } from './blobs.ts'
+import { Schedule, type Wanted } from './fetch-schedule.ts'
+import type { SourceFailure } from './fetch-sources.ts'
 import { type PeerId, shortPeerId } from './peer-id.ts'
-import { chunkProtocol, isRemote, type Transport } from './transport.ts'
+import { chunkProtocol, type Transport } from './transport.ts'
+
+export type { SourceFailure } from './fetch-sources.ts'
 
 export const fetchLimits = {
   /** Chunks under way at a time, over all sources. */
-  inFlight: 16,
+  inFlight: 32,
   /** For one chunk from one source: 1 MiB at 35 kB/s. */
   chunkTimeoutMs: 30_000,
-  /** Times that a source may break the connection before it is dropped. */
-  maxBreaks: 3,
   maxRequestBytes: 64,
   /** Chunk requests that this peer serves at a time, each holding one chunk in memory. */
   servedPerPeer: 32,
@@ -34,11 +28,13 @@ export const fetchLimits = {
 export interface FetchInit {
   readonly transport: Transport
   readonly blobs: Blobs
-  /** Who may have it; the order does not matter. */
-  readonly sources: readonly PeerId[]
+  /** Who may have it; the order does not matter. A function is asked again and again: sources may come meanwhile. */
+  readonly sources: readonly PeerId[] | (() => readonly PeerId[])
   readonly clock?: Clock
   readonly chunkTimeoutMs?: number
   readonly inFlight?: number
+  /** How long to wait for a source when there is none left that could be asked; not at all unless stated. */
+  readonly patienceMs?: number
   readonly signal?: AbortSignal
   readonly onProgress?: (progress: FetchProgress) => void
 }
@@ -51,17 +47,18 @@ export interface FetchProgress {
 
 export interface FetchReport {
   readonly sizeBytes: number
+  /** All that came, twice or not. */
   readonly fetchedBytes: number
+  /** What came from a second source when the first had been faster after all. */
+  readonly duplicateBytes: number
+  /** Who gave how much, and who was not asked any more. */
+  readonly sources: readonly {
+    readonly peer: PeerId
+    readonly receivedBytes: number
+    readonly dropped: boolean
+  }[]
   /** What went wrong although the fetch succeeded. */
   readonly failures: readonly SourceFailure[]
-}
-
-/** Why a source was not used any more, or did not give a blob. */
-export interface SourceFailure {
-  readonly peer: PeerId
-  readonly cid: Cid
-  readonly reason: 'wrong-hash' | 'oversized' | 'timeout' | 'broken' | 'missing' | 'refused' | 'malformed'
-  readonly message: string
 }
 
 /** No source gave what was asked for; `failures` says who, which blob and why. */
@@ -118,42 +115,23 @@ export async function fetchArtifact(
   const artifact: ArtifactRoot = decodeArtifactRoot(await needBlob(blobs, root), { maxBytes })
   // The same chunk may occur many times, as zeros do.
   const wanted = new Map(artifact.chunks.map((cid, i) => [cid, chunkSizeBytes(artifact, i)]))
-  const report = await fetchAll(
-    { ...init, sources: init.sources.filter((peer) => !first.dropped.has(peer)) },
-    [...wanted].map(([cid, size]) => ({ cid, maxBytes: size })),
-  )
+  const rest = [...wanted].map(([cid, size]) => ({ cid, maxBytes: size }))
+  const second = await fetchAll(init, rest, first)
   return {
     sizeBytes: artifact.sizeBytes,
-    fetchedBytes: first.fetchedBytes + report.fetchedBytes,
-    failures: [...first.failures, ...report.failures],
+    fetchedBytes: first.fetchedBytes + second.fetchedBytes,
+    duplicateBytes: first.duplicateBytes + second.duplicateBytes,
+    failures: [...first.failures, ...second.failures],
+    sources: [...second.sources.values()].map(({ peer, receivedBytes, lost }) => ({
+      peer,
+      receivedBytes,
+      dropped: lost,
+    })),
   }
 }
 
-interface Wanted {
-  readonly cid: Cid
-  readonly maxBytes: number
-}
-
-interface Source {
-  readonly peer: PeerId
-  underWay: number
-  breaks: number
-  /** Blobs that it does not have. */
-  readonly lacks: Set<Cid>
-}
-
-interface FetchOutcome {
-  readonly fetchedBytes: number
-  readonly failures: SourceFailure[]
-  readonly dropped: Set<PeerId>
-}
-
-async function fetchAll(init: FetchInit, wanted: readonly Wanted[]): Promise<FetchOutcome> {
-  const { blobs, onProgress } = init
-  const outcome = { fetchedBytes: 0, failures: [] as SourceFailure[], dropped: new Set<PeerId>() }
-  const sources: Source[] = [...new Set(init.sources)]
-    .filter((peer) => peer !== init.transport.self)
-    .map((peer) => ({ peer, underWay: 0, breaks: 0, lacks: new Set() }))
+async function fetchAll(init: FetchInit, wanted: readonly Wanted[], known?: Schedule): Promise<Schedule> {
+  const { transport, blobs, sources, onProgress } = init
   const totalBytes = wanted.reduce((total, { maxBytes }) => total + maxBytes, 0)
   let doneBytes = 0
   const todo: Wanted[] = []
@@ -162,97 +140,27 @@ async function fetchAll(init: FetchInit, wanted: readonly Wanted[]): Promise<Fet
     else todo.push(each)
   }
   onProgress?.({ doneBytes, totalBytes })
-
-  const failed = new AbortController()
-  const signal = AbortSignal.any([failed.signal, ...(init.signal ? [init.signal] : [])])
-  const work = async (): Promise<void> => {
-    for (let next = todo.shift(); next !== undefined; next = todo.shift()) {
-      const fetchedBytes = await fetchOne({ ...init, signal }, next, sources, outcome)
-      outcome.fetchedBytes += fetchedBytes
-      doneBytes += next.maxBytes
-      onProgress?.({ doneBytes, totalBytes })
-    }
-  }
-  const workers = Array.from({ length: Math.min(init.inFlight ?? fetchLimits.inFlight, todo.length) }, () =>
-    work().catch((thrown: unknown) => {
-      failed.abort(thrown) // the others need not finish what cannot become whole
-      throw thrown
-    }),
+  const schedule = new Schedule(
+    {
+      transport,
+      blobs,
+      clock: init.clock ?? systemClock(),
+      sources: typeof sources === 'function' ? sources : () => sources,
+      chunkTimeoutMs: init.chunkTimeoutMs ?? fetchLimits.chunkTimeoutMs,
+      inFlight: init.inFlight ?? fetchLimits.inFlight,
+      patienceMs: init.patienceMs ?? 0,
+      signal: init.signal ?? new AbortController().signal,
+      onDone: ({ maxBytes }) => {
+        doneBytes += maxBytes
+        onProgress?.({ doneBytes, totalBytes })
+      },
+      unavailable: (cid, failures) => new FetchError(cid, failures),
+    },
+    todo,
   )
-  // All of them are waited for, so that nothing is under way when the caller hears of the first failure.
-  const results = await Promise.allSettled(workers)
-  throwIfAborted(init.signal)
-  if (failed.signal.aborted) throw failed.signal.reason
-  for (const result of results) if (result.status === 'rejected') throw result.reason
-  return outcome
-}
-
-/** One blob from whichever source gives it; the number of its bytes. */
-async function fetchOne(
-  init: FetchInit & { readonly signal: AbortSignal },
-  wanted: Wanted,
-  sources: readonly Source[],
-  outcome: FetchOutcome,
-): Promise<number> {
-  const { transport, blobs, signal, clock = systemClock() } = init
-  for (let busyTimes = 0; ; ) {
-    signal.throwIfAborted()
-    const source = sources
-      .filter(({ peer, lacks }) => !outcome.dropped.has(peer) && !lacks.has(wanted.cid))
-      .sort((a, b) => a.underWay - b.underWay)[0]
-    if (source === undefined) throw new FetchError(wanted.cid, outcome.failures)
-    source.underWay += 1
-    try {
-      const bytes = await transport.request(source.peer, chunkProtocol, cidBytes(wanted.cid), {
-        maxReplyBytes: wanted.maxBytes,
-        timeoutMs: init.chunkTimeoutMs ?? fetchLimits.chunkTimeoutMs,
-        signal,
-      })
-      await blobs.put(bytes, { expected: wanted.cid })
-      return bytes.byteLength
-    } catch (thrown) {
-      signal.throwIfAborted()
-      if (isRemote(thrown, 'peer/busy') && busyTimes < 20) {
-        await clock.sleep(Math.min(1000, 25 * 2 ** busyTimes++), signal)
-        continue
-      }
-      const reason = failureOf(thrown)
-      if (reason === undefined) throw thrown // our own disk or our own bug, not the source's fault
-      if (reason === 'wrong-hash') transport.ledger.refused(source.peer, 'chunk-wrong-hash')
-      outcome.failures.push({ peer: source.peer, cid: wanted.cid, reason, message: messageOf(thrown) })
-      if (reason === 'missing') source.lacks.add(wanted.cid)
-      else if (reason !== 'broken' || ++source.breaks > fetchLimits.maxBreaks)
-        outcome.dropped.add(source.peer)
-    } finally {
-      source.underWay -= 1
-    }
-  }
-}
-
-function failureOf(thrown: unknown): SourceFailure['reason'] | undefined {
-  if (isRemote(thrown, 'blob/not-found')) return 'missing'
-  switch (thrown instanceof GroundswellError ? thrown.code : undefined) {
-    case 'blob/hash-mismatch':
-      return 'wrong-hash'
-    case 'peer/oversized':
-      return 'oversized'
-    case 'peer/timeout':
-      return 'timeout'
-    case 'peer/closed':
-    case 'peer/unreachable':
-      return 'broken'
-    case 'peer/malformed':
-      return 'malformed'
-    case 'peer/refused':
-    case 'peer/unsupported':
-      return 'refused'
-    default:
-      return undefined
-  }
-}
-
-function cidBytes(cid: Cid): Uint8Array {
-  return CID.parse(cid).bytes
+  for (const [peer, source] of known?.sources ?? []) schedule.sources.set(peer, source)
+  await schedule.run()
+  return schedule
 }
 
 function parseCidBytes(bytes: Uint8Array): Cid {

@@ -13,6 +13,7 @@ export {
   libp2pTransport,
 } from './libp2p-transport.ts'
 export * from './link.ts'
+export type { MemoryLink } from './memory-links.ts'
 export {
   type MemoryFaults,
   MemoryNetwork,
@@ -20,6 +21,10 @@ export {
   type MemoryTransportInit,
   memoryTransport,
 } from './memory-transport.ts'
+export type { RateCaps } from './pacing.ts'
 export * from './peer-id.ts'
+export { type Relay, type RelayInit, type RelayStatus, startRelay } from './relay.ts'
+export type { RelayNews } from './relay-client.ts'
+export { type RelayQuotas, type RelayRefusal, relayQuotas } from './relay-quotas.ts'
 export * from './signed.ts'
 export * from './transport.ts'

@@ -15,6 +15,7 @@ import {
 } from './handlers.ts'
 import type { PeerLedger } from './ledger.ts'
 import { finish, receiveFrame, StreamBroken, sendAll } from './libp2p-stream.ts'
+import type { Pacer } from './pacing.ts'
 import type { PeerId } from './peer-id.ts'
 import { errorFrom, type ProtocolId, transportLimits, type WireError } from './transport.ts'
 import {
@@ -29,6 +30,8 @@ import {
 /** What both sides need of the transport. */
 export interface Exchanging {
   readonly ledger: PeerLedger
+  readonly pacer: Pacer
+  readonly protocol: ProtocolId
   /** Runs work that ends with its deadline or with the transport. */
   readonly within: <Result>(
     deadline: Omit<Deadline, 'clock'>,
@@ -39,6 +42,8 @@ export interface Exchanging {
 export interface Asking extends Exchanging {
   readonly peer: PeerId
   readonly bytes: Uint8Array
+  /** Hears of what came, for the cap. */
+  readonly onReceived: (bytes: number) => void
   readonly maxReplyBytes: number
   readonly signal: AbortSignal
   readonly progress: () => void
@@ -48,23 +53,26 @@ export interface Asking extends Exchanging {
 const lingerMs = 5000
 
 export async function askOn(stream: Stream, asking: Asking): Promise<Uint8Array> {
-  const { ledger, peer, bytes, signal, progress } = asking
+  const { ledger, pacer, protocol, peer, bytes, signal, progress } = asking
   const reply = receiveFrame(stream, {
     headerBytes: replyHeaderBytes,
     bodyBytes: (header) => replyBytes(header, asking),
     signal,
     onReceived: (count) => {
       ledger.received(peer, count)
+      asking.onReceived(count)
       progress()
     },
   })
   const onSent = (count: number): void => {
     ledger.sent(peer, count)
+    pacer.sent(protocol, count)
     progress()
   }
   const send = async (): Promise<void> => {
-    await sendAll(stream, encodeRequestHeader(bytes.byteLength), { signal, onSent })
-    await sendAll(stream, bytes, { signal, onSent })
+    const sending = { signal, onSent, pace: pacer.paceOf(protocol) }
+    await sendAll(stream, encodeRequestHeader(bytes.byteLength), sending)
+    await sendAll(stream, bytes, sending)
     await stream.close({ signal })
   }
   // Not awaited: when sending fails, so does the reply, unless it is on its way already and tells the reason.
@@ -101,7 +109,6 @@ function replyBytes(bytes: Uint8Array, { ledger, peer, maxReplyBytes }: Asking):
 }
 
 export interface Serving extends Exchanging {
-  readonly protocol: ProtocolId
   readonly handlers: HandlerTable
   readonly from: PeerId
   /** Aborted when the transport stops. */
@@ -137,7 +144,7 @@ export async function serveOn(stream: Stream, serving: Serving): Promise<void> {
  */
 async function receiveRequest(
   stream: Stream,
-  { handlers, protocol, from, ledger, within }: Serving,
+  { handlers, protocol, from, ledger, pacer, within }: Serving,
   refusal: WireError | undefined,
   signal: AbortSignal,
 ): Promise<Uint8Array | WireError> {
@@ -157,7 +164,10 @@ async function receiveRequest(
         headerBytes: requestHeaderBytes,
         bodyBytes,
         signal: until,
-        onReceived: (count) => ledger.received(from, count),
+        onReceived: (count) => {
+          ledger.received(from, count)
+          pacer.received(count)
+        },
       }),
     )
     return body
@@ -172,9 +182,16 @@ async function receiveRequest(
 async function sendReply(
   stream: Stream,
   answer: Answer,
-  { from, ledger, within }: Serving,
+  serving: Serving,
   signal: AbortSignal,
 ): Promise<void> {
+  const { protocol, from, ledger, pacer, within } = serving
+  using place = answer.ok ? pacer.admit(protocol, answer.bytes.byteLength) : undefined
+  if (answer.ok && place === undefined) {
+    ledger.refused(from, 'too-many-requests')
+    const message = 'The peer’s own cap on what it sends is used up for the moment.'
+    return sendReply(stream, { ok: false, error: { code: 'peer/busy', message } }, serving, signal)
+  }
   const body = answer.ok ? answer.bytes : encodeWireError(answer.error)
   const timeoutMs = transportLimits.stalledReaderTimeoutMs
   const wholeMs = timeoutMs + (body.byteLength / transportLimits.slowestBytesPerSecond) * 1000
@@ -182,11 +199,13 @@ async function sendReply(
     await within({ timeoutMs, wholeMs, signal, what: 'Sending a reply' }, async (until, progress) => {
       const onSent = (count: number): void => {
         ledger.sent(from, count)
+        pacer.sent(protocol, count)
         progress()
       }
+      const sending = { signal: until, onSent, pace: pacer.paceOf(protocol) }
       const header = encodeReplyHeader(answer.ok ? 'answer' : 'error', body.byteLength)
-      await sendAll(stream, header, { signal: until, onSent })
-      await sendAll(stream, body, { signal: until, onSent })
+      await sendAll(stream, header, sending)
+      await sendAll(stream, body, sending)
     })
   } catch (thrown) {
     const stalled = thrown instanceof GroundswellError && thrown.code === 'peer/timeout'

@@ -5,24 +5,29 @@
  * receiver copies each message as it comes into a buffer whose size was agreed beforehand.
  */
 import type { Stream } from '@libp2p/interface'
-
-/** Bytes handed to the stream at a time. */
-const frameBytes = 64 * 1024
+import { type Pace, pacingLimits } from './pacing.ts'
 
 /** The other side ended or reset the stream, or sent more than it announced. */
 export class StreamBroken extends Error {
   override readonly name = 'StreamBroken'
 }
 
-/** Sends all bytes, at the pace of the reader; `onSent` hears of each piece that the stream took. */
-export async function sendAll(
-  stream: Stream,
-  bytes: Uint8Array,
-  options: { readonly signal: AbortSignal; readonly onSent: (bytes: number) => void },
-): Promise<void> {
+export interface Sending {
+  readonly signal: AbortSignal
+  /** Hears of each piece that the stream took. */
+  readonly onSent: (bytes: number) => void
+  /** The cap of one's own, if there is one. */
+  readonly pace?: Pace | undefined
+}
+
+/** Sends all bytes, at the pace of the reader and within one's own cap. */
+export async function sendAll(stream: Stream, bytes: Uint8Array, options: Sending): Promise<void> {
+  const { pace } = options
+  const frameBytes = pace?.frameBytes ?? pacingLimits.maxFrameBytes
   for (let offset = 0; offset < bytes.byteLength; offset += frameBytes) {
     options.signal.throwIfAborted()
     const frame = bytes.subarray(offset, offset + frameBytes)
+    if (pace !== undefined) await pace.take(frame.byteLength, options.signal)
     const ready = stream.send(frame)
     options.onSent(frame.byteLength)
     if (!ready) await drained(stream, options.signal)

@@ -12,17 +12,19 @@ import { peerIdFromString } from '@libp2p/peer-id'
 import { tcp } from '@libp2p/tcp'
 import { webSockets } from '@libp2p/websockets'
 import { yamux } from '@libp2p/yamux'
-import { multiaddr } from '@multiformats/multiaddr'
+import { type Multiaddr, multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p } from 'libp2p'
 import { type Clock, GroundswellError, systemClock } from '../core/index.ts'
 import { cannotListen, parseAddress, peerIn } from './addresses.ts'
-import { type Deadline, withDeadline } from './deadline.ts'
+import { abortable, type Deadline, withDeadline } from './deadline.ts'
 import { broken, stopped, unreachable } from './errors.ts'
 import { HandlerTable, type OnHandlerError } from './handlers.ts'
 import type { Identity } from './identity.ts'
 import { PeerLedger } from './ledger.ts'
 import { askOn, type Exchanging, serveOn } from './libp2p-exchange.ts'
+import { Pacer, type RateCaps } from './pacing.ts'
 import type { PeerId } from './peer-id.ts'
+import { RelayClient, type RelayNews } from './relay-client.ts'
 import {
   type DialOptions,
   errorFrom,
@@ -41,7 +43,15 @@ export interface Libp2pTransportInit {
   readonly listen?: readonly string[]
   /** Addresses to tell others instead of those listened on, as behind a port forward. */
   readonly announce?: readonly string[]
+  /**
+   * Addresses of relays (`startRelay`) through which this node is to be reached as well. Each is tried once before
+   * the node counts as started, and then kept, also when it comes up later or is restarted.
+   */
+  readonly relays?: readonly string[]
+  readonly onRelay?: (news: RelayNews) => void
   readonly limits?: Partial<ConnectionLimits>
+  /** What this node may send and receive; control messages count and do not wait. */
+  readonly caps?: RateCaps
   readonly clock?: Clock
   readonly onHandlerError?: OnHandlerError
 }
@@ -85,7 +95,7 @@ export const streamBuffers: Readonly<
 }
 
 /** A silent connection is asked for a sign of life this often, and closed after that long without one. */
-const lifeSigns = { intervalMs: 15_000, timeoutMs: 20_000 } as const
+export const lifeSigns = { intervalMs: 15_000, timeoutMs: 20_000 } as const
 
 /** For saying goodbye on one connection. */
 const closeTimeoutMs = 500
@@ -102,6 +112,12 @@ export async function libp2pTransport(init: Libp2pTransportInit): Promise<Transp
   const listen = (init.listen ?? []).map(parseAddress)
   const announce = (init.announce ?? []).map(parseAddress)
   let transport: Libp2pTransport | undefined
+  const relays = new RelayClient({
+    relays: (init.relays ?? []).map(parseAddress),
+    self: init.identity.peerId,
+    clock: init.clock ?? systemClock(),
+    onNews: init.onRelay,
+  })
   const node = await createLibp2p({
     start: false,
     privateKey: await generateKeyPairFromSeed('Ed25519', init.identity.seed),
@@ -112,6 +128,7 @@ export async function libp2pTransport(init: Libp2pTransportInit): Promise<Transp
         maxSockets: limits.maxConnections + limits.maxPending,
         silenceMs: limits.handshakeTimeoutMs,
       }),
+      (components: Parameters<RelayClient['circuits']>[0]) => relays.circuits(components),
     ],
     connectionEncrypters: [noise()],
     streamMuxers: [
@@ -144,12 +161,13 @@ export async function libp2pTransport(init: Libp2pTransportInit): Promise<Transp
     },
     services: { identify: identify() },
   })
-  transport = new Libp2pTransport(node, init)
+  transport = new Libp2pTransport(node, relays, init)
   try {
     await node.start()
   } catch (thrown) {
     throw cannotListen(thrown, listen)
   }
+  await relays.start(transport.untilStopped)
   return transport
 }
 
@@ -157,23 +175,37 @@ class Libp2pTransport implements Transport {
   readonly self: PeerId
   readonly ledger: PeerLedger = new PeerLedger()
   private readonly node: Libp2p
+  private readonly relays: RelayClient
   private readonly clock: Clock
   private readonly handlers: HandlerTable
+  private readonly pacer: Pacer
   private readonly onHandlerError: OnHandlerError | undefined
   private readonly known = new Map<PeerId, Set<string>>()
+  private readonly dialling = new Map<PeerId, Promise<Connection>>()
   private readonly stopping = new AbortController()
   private stopped: Promise<void> | undefined
 
-  constructor(node: Libp2p, { identity, clock, onHandlerError }: Libp2pTransportInit) {
+  constructor(
+    node: Libp2p,
+    relays: RelayClient,
+    { identity, caps, clock, onHandlerError }: Libp2pTransportInit,
+  ) {
     this.node = node
+    this.relays = relays
     this.self = identity.peerId
     this.clock = clock ?? systemClock()
+    this.pacer = new Pacer(caps ?? {}, this.clock)
     this.onHandlerError = onHandlerError
     this.handlers = new HandlerTable(this.ledger, onHandlerError)
   }
 
   get addresses(): readonly string[] {
-    return this.node.getMultiaddrs().map(String)
+    const direct = this.node.getMultiaddrs().map(String)
+    return [...direct.filter((each) => !isRelayed(each)), ...this.relays.addresses]
+  }
+
+  get untilStopped(): AbortSignal {
+    return this.stopping.signal
   }
 
   connectionsOf(peer: PeerId): number {
@@ -205,8 +237,7 @@ class Libp2pTransport implements Transport {
         protocol,
         (stream, connection) =>
           serveOn(stream, {
-            ...this.exchanging(),
-            protocol,
+            ...this.exchanging(protocol),
             handlers: this.handlers,
             from: connection.remotePeer.toString() as PeerId,
             stopping: this.stopping.signal,
@@ -233,12 +264,21 @@ class Libp2pTransport implements Transport {
     this.assertRunning()
     const { maxReplyBytes, timeoutMs = transportLimits.requestTimeoutMs, signal } = options
     const wholeMs = timeoutMs + (maxReplyBytes / transportLimits.slowestBytesPerSecond) * 1000
+    // Waiting for one's own cap is no silence of the peer, so it comes before the deadline.
+    const alive =
+      signal === undefined ? this.stopping.signal : AbortSignal.any([this.stopping.signal, signal])
+    const reservation = await this.pacer.reserve(protocol, maxReplyBytes, alive)
+    let receivedBytes = 0
+    const onReceived = (count: number): void => {
+      receivedBytes += count
+    }
     try {
       return await this.within(
         { timeoutMs, wholeMs, signal, what: `A request to ${peer} (${protocol})` },
         async (until, progress) => {
           const stream = await this.open(peer, protocol, until)
-          return askOn(stream, { ...this.exchanging(), peer, bytes, maxReplyBytes, signal: until, progress })
+          const asking = { peer, bytes, maxReplyBytes, signal: until, progress, onReceived }
+          return askOn(stream, { ...this.exchanging(protocol), ...asking })
         },
       )
     } catch (thrown) {
@@ -246,6 +286,8 @@ class Libp2pTransport implements Transport {
         this.ledger.refused(peer, 'reply-timeout')
       }
       throw thrown
+    } finally {
+      reservation.settle(receivedBytes)
     }
   }
 
@@ -257,6 +299,7 @@ class Libp2pTransport implements Transport {
       await Promise.all(
         this.node.getConnections().map((each) => each.close(bye).catch(() => each.abort(stopped()))),
       )
+      await this.relays.stopped()
       await this.node.stop()
     })()
     return this.stopped
@@ -301,8 +344,12 @@ class Libp2pTransport implements Transport {
     }
   }
 
+  /** Those through a relay come last. */
   private openConnections(peer: PeerId): Connection[] {
-    return this.node.getConnections(peerIdFromString(peer)).filter(({ status }) => status === 'open')
+    return this.node
+      .getConnections(peerIdFromString(peer))
+      .filter(({ status }) => status === 'open')
+      .sort((a, b) => Number(isRelayed(a.remoteAddr)) - Number(isRelayed(b.remoteAddr)))
   }
 
   /** A connection other than one that failed. */
@@ -313,15 +360,25 @@ class Libp2pTransport implements Transport {
   ): Promise<Connection> {
     const other = this.openConnections(peer).find((each) => each !== failed)
     if (other !== undefined) return other
+    // Of many requests that meet the same broken connection, one dials and the others wait for it.
+    let dialled = this.dialling.get(peer)
+    if (dialled === undefined) {
+      dialled = this.dialKnown(peer, failed !== undefined).finally(() => this.dialling.delete(peer))
+      this.dialling.set(peer, dialled)
+    }
     try {
-      const known = this.known.get(peer)
-      // Without an address of ours, libp2p uses those that the peer told when it connected.
-      const target = known === undefined ? peerIdFromString(peer) : [...known].map((each) => multiaddr(each))
-      return await this.node.dial(target, { signal, force: failed !== undefined })
+      return await abortable(dialled, signal)
     } catch (thrown) {
       signal.throwIfAborted()
       throw unreachable(peer, thrown)
     }
+  }
+
+  private dialKnown(peer: PeerId, force: boolean): Promise<Connection> {
+    const known = this.known.get(peer)
+    // Without an address of ours, libp2p uses those that the peer told when it connected.
+    const target = known === undefined ? peerIdFromString(peer) : [...known].map((each) => multiaddr(each))
+    return this.node.dial(target, { signal: this.stopping.signal, force })
   }
 
   private remember(peer: PeerId, address: string): void {
@@ -346,11 +403,16 @@ class Libp2pTransport implements Transport {
     return withDeadline({ ...deadline, clock: this.clock, signal }, work)
   }
 
-  private exchanging(): Exchanging {
-    return { ledger: this.ledger, within: (deadline, work) => this.within(deadline, work) }
+  private exchanging(protocol: ProtocolId): Exchanging {
+    const { ledger, pacer } = this
+    return { ledger, pacer, protocol, within: (deadline, work) => this.within(deadline, work) }
   }
 
   private assertRunning(): void {
     if (this.stopping.signal.aborted) throw stopped()
   }
+}
+
+function isRelayed(address: Multiaddr | string): boolean {
+  return String(address).includes('/p2p-circuit')
 }

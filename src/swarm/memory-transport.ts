@@ -14,12 +14,14 @@ import { abortable, withDeadline } from './deadline.ts'
 import { broken, oversizedReply, stopped, unreachable } from './errors.ts'
 import { type Answer, HandlerTable, type OnHandlerError } from './handlers.ts'
 import { PeerLedger } from './ledger.ts'
+import { type MemoryLink, MemoryLinks } from './memory-links.ts'
 import { type PeerId, parsePeerId } from './peer-id.ts'
 import {
   type DialOptions,
   errorFrom,
   type Handler,
   type HandlerLimits,
+  messageProtocol,
   type ProtocolId,
   type RequestOptions,
   type Transport,
@@ -42,6 +44,8 @@ export interface MemoryNetworkInit {
   readonly seed?: SeedPart
   readonly faults?: MemoryFaults
   readonly clock?: Clock
+  /** The line of each peer, asked whenever a message crosses it; without one a message takes no time. */
+  readonly linkOf?: (peer: PeerId) => MemoryLink | undefined
 }
 
 export interface MemoryTransportInit {
@@ -53,6 +57,7 @@ export interface MemoryTransportInit {
 /** Who is there, who is cut off from whom, and what goes wrong on the way. */
 export class MemoryNetwork {
   readonly clock: Clock
+  readonly links: MemoryLinks | undefined
   private readonly seed: SeedPart
   private readonly members = new Map<PeerId, MemoryTransport>()
   private readonly randoms = new Map<string, Random>()
@@ -62,6 +67,7 @@ export class MemoryNetwork {
 
   constructor(init: MemoryNetworkInit = {}) {
     this.clock = init.clock ?? systemClock()
+    this.links = init.linkOf && new MemoryLinks(this.clock, init.linkOf)
     this.seed = init.seed ?? 0
     this.faults = init.faults ?? {}
   }
@@ -126,9 +132,13 @@ class MemoryTransport implements Transport {
     const peer = parsePeerId(/\/p2p\/([^/]+)$/.exec(address)?.[1] ?? address)
     const timeoutMs = options.timeoutMs ?? transportLimits.dialTimeoutMs
     const { clock } = this.network
-    await withDeadline({ clock, timeoutMs, signal: options.signal, what: `Dialling ${address}` }, (signal) =>
-      this.travel(peer, this.network.faults, signal),
-    )
+    const deadline = { clock, timeoutMs, signal: options.signal, what: `Dialling ${address}` }
+    await withDeadline(deadline, async (signal) => {
+      await this.travel(peer, this.network.faults, signal)
+      const greeting = { bytes: 0, urgent: true, signal }
+      await this.network.links?.cross({ from: this.self, to: peer, ...greeting })
+      await this.network.links?.cross({ from: peer, to: this.self, ...greeting })
+    })
     const remote = this.network.reach(this.self, peer)
     if (remote === undefined) throw unreachable(peer)
     this.known.add(peer)
@@ -152,7 +162,9 @@ class MemoryTransport implements Transport {
     const what = `A request to ${peer} (${protocol})`
     const deadline = { clock: this.network.clock, timeoutMs, signal, what }
     try {
-      const answer = await withDeadline(deadline, (until) => this.exchange(peer, protocol, bytes, until))
+      const answer = await withDeadline(deadline, (until, progress) =>
+        this.exchange(peer, protocol, bytes, until, { everyMs: timeoutMs / 2, report: progress }),
+      )
       if (!answer.ok) {
         throw errorFrom(peer, answer.error)
       }
@@ -181,6 +193,7 @@ class MemoryTransport implements Transport {
     protocol: ProtocolId,
     bytes: Uint8Array,
     signal: AbortSignal,
+    progress: { everyMs: number; report: () => void },
   ): Promise<Answer> {
     if (!this.known.has(peer) || this.network.reach(this.self, peer) === undefined) throw unreachable(peer)
     const random = this.network.randomBetween(this.self, peer)
@@ -188,7 +201,10 @@ class MemoryTransport implements Transport {
     // Drawn all at once and always, so that changing one probability does not shift the others' luck.
     const [lose, cutRequest, cutReply, cutAt] = [0, 0, 0, 0].map(() => random.nextFloat())
 
+    const urgent = protocol === messageProtocol
+    const onTheWay = { urgent, signal, progress }
     await this.travel(peer, faults, signal)
+    await this.network.links?.cross({ from: this.self, to: peer, bytes: bytes.byteLength, ...onTheWay })
     if (lose! < (faults.lose ?? 0)) return never(signal)
     if (cutRequest! < (faults.cutRequest ?? 0)) {
       this.ledger.sent(peer, Math.floor(bytes.byteLength * cutAt!))
@@ -201,6 +217,8 @@ class MemoryTransport implements Transport {
     const answer = await remote.serve(this.self, protocol, bytes.slice(), signal)
     if (answer === undefined) throw this.broken(peer)
     await this.travel(peer, faults, signal)
+    const replyBytes = answer.ok ? answer.bytes.byteLength : 0
+    await this.network.links?.cross({ from: peer, to: this.self, bytes: replyBytes, ...onTheWay })
     if (this.network.reach(this.self, peer) === undefined) return never(signal)
     if (cutReply! < (faults.cutReply ?? 0)) {
       if (answer.ok) this.ledger.received(peer, Math.floor(answer.bytes.byteLength * cutAt!))

@@ -3,10 +3,8 @@ import { describe, expect, test } from 'vitest'
 import { addShares, clippingFactors, type DecodedTensor, sharesOf } from './aggregate.ts'
 
 const tensorOf = (...values: number[]): DecodedTensor => ({
-  addScaled: (target, weight) => {
-    values.forEach((value, i) => {
-      target[i]! += weight * value
-    })
+  addScaled: (target, weight, from = 0) => {
+    for (let i = 0; i < target.length; i++) target[i]! += weight * values[from + i]!
   },
   squaredNorm: () => values.reduce((sum, value) => sum + value * value, 0),
 })

@@ -10,16 +10,24 @@
  */
 import type { Contribution, MergeContext } from './method.ts'
 
-/** One tensor of a decoded update, validated, and as compact as it travelled. */
-export interface DecodedTensor {
-  /** target[i] += weight · value[i], in float64. */
-  addScaled(target: Float64Array, weight: number): void
+interface Normed {
   /** Σ value[i]², in float64. */
   squaredNorm(): number
 }
 
+/** One tensor of a decoded update, validated, and as compact as it travelled. */
+export interface DecodedTensor extends Normed {
+  /** target[i] += weight · value[from + i], in float64, for as many as the target has. `from` is a multiple of 128. */
+  addScaled(target: Float64Array, weight: number, from?: number): void
+}
+
+/** Sums are formed block by block, so that they stay in the cache while one update after the other is added. */
+const blockSize = 8192
+
 /** One tensor of an update that has values in some places only. */
-export interface DecodedSparseTensor extends DecodedTensor {
+export interface DecodedSparseTensor extends Normed {
+  /** target[place] += weight · value for every value. */
+  scatterScaled(target: Float64Array, weight: number): void
   /** target[i] += weight wherever there is a value. */
   addPresence(target: Float64Array, weight: number): void
 }
@@ -40,7 +48,7 @@ export function sharesOf(contributions: readonly Contribution<unknown>[]): reado
 
 /** The factors, at most 1, with which the same tensor of every contribution is multiplied. */
 export function clippingFactors(
-  tensors: readonly DecodedTensor[],
+  tensors: readonly Normed[],
   { clipToMedianNorm }: Pick<MergeContext, 'clipToMedianNorm'>,
 ): readonly number[] {
   if (!clipToMedianNorm || tensors.length < 3) return tensors.map(() => 1)
@@ -56,8 +64,42 @@ export function addShares(
   shares: readonly number[],
   context: Pick<MergeContext, 'clipToMedianNorm'>,
 ): void {
-  const factors = clippingFactors(tensors, context)
-  for (const [i, tensor] of tensors.entries()) tensor.addScaled(sum, shares[i]! * factors[i]!)
+  const weights = weightsOf(tensors, shares, context)
+  for (let from = 0; from < sum.length; from += blockSize) {
+    const block = sum.subarray(from, from + blockSize)
+    for (const [i, tensor] of tensors.entries()) tensor.addScaled(block, weights[i]!, from)
+  }
+}
+
+function weightsOf(
+  tensors: readonly Normed[],
+  shares: readonly number[],
+  context: Pick<MergeContext, 'clipToMedianNorm'>,
+): readonly number[] {
+  return clippingFactors(tensors, context).map((factor, i) => shares[i]! * factor)
+}
+
+/**
+ * Averages one tensor of `size` values over the contributions, and hands the average on in blocks from the first to the
+ * last. A block is valid until `take` returns.
+ */
+export type TensorAverage = (
+  size: number,
+  tensors: readonly DecodedTensor[],
+  shares: readonly number[],
+  context: Pick<MergeContext, 'clipToMedianNorm'>,
+  take: (block: Float64Array, from: number) => void,
+) => void
+
+/** Σ over contributions of share · factor · value. */
+export const plainAverage: TensorAverage = (size, tensors, shares, context, take) => {
+  const weights = weightsOf(tensors, shares, context)
+  const sum = new Float64Array(Math.min(size, blockSize))
+  for (let from = 0; from < size; from += blockSize) {
+    const block = sum.subarray(0, Math.min(size - from, blockSize)).fill(0)
+    for (const [i, tensor] of tensors.entries()) tensor.addScaled(block, weights[i]!, from)
+    take(block, from)
+  }
 }
 
 /** A mean direction shorter than this is what rounding left of directions that cancel. */
@@ -69,15 +111,10 @@ const leastDirection = 1e-6
  * times shorter; this is not, so that the outer rate need not follow M. Where directions cancel it is the plain mean.
  * Clipping bounds the norms that are averaged.
  */
-export function addRadialDirectional(
-  sum: Float64Array,
-  tensors: readonly DecodedTensor[],
-  shares: readonly number[],
-  context: Pick<MergeContext, 'clipToMedianNorm'>,
-): void {
+export const radialDirectionalAverage: TensorAverage = (size, tensors, shares, context, take) => {
   const norms = tensors.map((tensor) => Math.sqrt(tensor.squaredNorm()))
   const factors = clippingFactors(tensors, context)
-  const direction = new Float64Array(sum.length)
+  const direction = new Float64Array(size)
   let radius = 0
   for (const [i, tensor] of tensors.entries()) {
     const norm = norms[i]!
@@ -86,16 +123,17 @@ export function addRadialDirectional(
     tensor.addScaled(direction, shares[i]! / norm)
   }
   let squares = 0
-  for (let i = 0; i < direction.length; i++) squares += direction[i]! * direction[i]!
+  for (let i = 0; i < size; i++) squares += direction[i]! * direction[i]!
   if (squares < leastDirection ** 2) {
-    addShares(sum, tensors, shares, context)
+    plainAverage(size, tensors, shares, context, take)
     return
   }
   const scale = radius / Math.sqrt(squares)
-  for (let i = 0; i < sum.length; i++) sum[i] = sum[i]! + scale * direction[i]!
+  for (let i = 0; i < size; i++) direction[i] = scale * direction[i]!
+  take(direction, 0)
 }
 
-/** Like `addShares`, where the mean may be over the senders of each place. */
+/** The same of sparse tensors, where the mean may be over the senders of each place. */
 export function addSparseShares(
   sum: Float64Array,
   tensors: readonly DecodedSparseTensor[],
@@ -103,7 +141,8 @@ export function addSparseShares(
   average: SparseAverage,
   context: Pick<MergeContext, 'clipToMedianNorm'>,
 ): void {
-  addShares(sum, tensors, shares, context)
+  const weights = weightsOf(tensors, shares, context)
+  for (const [i, tensor] of tensors.entries()) tensor.scatterScaled(sum, weights[i]!)
   if (average === 'all-peers') return
   const presence = new Float64Array(sum.length)
   for (const [i, tensor] of tensors.entries()) tensor.addPresence(presence, shares[i]!)
@@ -111,7 +150,7 @@ export function addSparseShares(
 }
 
 /** √Σ of the squares of all values. */
-export function normOf(tensors: readonly DecodedTensor[]): number {
+export function normOf(tensors: readonly Normed[]): number {
   let squares = 0
   for (const tensor of tensors) squares += tensor.squaredNorm()
   return Math.sqrt(squares)

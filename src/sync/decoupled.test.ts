@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { addRadialDirectional } from './aggregate.ts'
+import { radialDirectionalAverage } from './aggregate.ts'
 import { decoupled, decoupledWeight } from './decoupled.ts'
 import { type DilocoOptions, diloco } from './diloco.ts'
 import type { SyncMethod } from './method.ts'
@@ -20,8 +20,8 @@ runSyncMethodSuite({
 })
 
 const tensorOf = (values: Float32Array) => ({
-  addScaled: (target: Float64Array, weight: number): void => {
-    for (let i = 0; i < values.length; i++) target[i] = target[i]! + weight * values[i]!
+  addScaled: (target: Float64Array, weight: number, from = 0): void => {
+    for (let i = 0; i < target.length; i++) target[i] = target[i]! + weight * values[from + i]!
   },
   squaredNorm: (): number => values.reduce((sum, value) => sum + value * value, 0),
 })
@@ -30,11 +30,12 @@ describe('radial-directional averaging', () => {
   const context = { clipToMedianNorm: false }
   const averaged = (...updates: Float32Array[]): Float64Array => {
     const sum = new Float64Array(updates[0]!.length)
-    addRadialDirectional(
-      sum,
+    radialDirectionalAverage(
+      sum.length,
       updates.map(tensorOf),
       updates.map(() => 1 / updates.length),
       context,
+      (block, from) => sum.set(block, from),
     )
     return sum
   }

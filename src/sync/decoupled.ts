@@ -8,7 +8,7 @@
  * by `decoupledWeight`, since only it knows both numbers. The quorum and the grace window of that system are the round
  * policy of a run, and its fragments those of Streaming DiLoCo; neither is part of this method.
  */
-import { addRadialDirectional, addShares } from './aggregate.ts'
+import { plainAverage, radialDirectionalAverage } from './aggregate.ts'
 import {
   averagedPseudoGradients,
   type DilocoLocal,
@@ -25,7 +25,7 @@ export function decoupledWeight(tokens: number, steps: number): number {
 
 export const decoupled = (options: DilocoOptions): SyncMethod<DilocoState, DilocoLocal, DilocoUpdate> =>
   averagedPseudoGradients('decoupled', options, ({ name }) =>
-    isVocabularyMatrix(name) ? addShares : addRadialDirectional,
+    isVocabularyMatrix(name) ? plainAverage : radialDirectionalAverage,
   )
 
 function isVocabularyMatrix(name: string): boolean {

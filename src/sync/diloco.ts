@@ -11,7 +11,7 @@
  * With error feedback, what an encoding loses is remembered and sent later: e ← β e + Δᵢ, ê = Q(e), e ← e − ê. MuLoCo
  * (https://arxiv.org/abs/2505.23725) trains so with two bits per parameter, and with Muon as the inner optimiser.
  */
-import { addShares, type DecodedTensor, normOf, sharesOf } from './aggregate.ts'
+import { type DecodedTensor, normOf, plainAverage, sharesOf, type TensorAverage } from './aggregate.ts'
 import { decodeDense, denseBytes, diverged, encodeDense } from './dense-update.ts'
 import type { EncodingName } from './encodings.ts'
 import { pseudoGradient, type SyncMethod, type TensorEntry, type TensorLayout } from './method.ts'
@@ -51,13 +51,13 @@ export interface DilocoUpdate {
 const version = 1
 
 export const diloco = (options: DilocoOptions): SyncMethod<DilocoState, DilocoLocal, DilocoUpdate> =>
-  averagedPseudoGradients('diloco', options, () => addShares)
+  averagedPseudoGradients('diloco', options, () => plainAverage)
 
 /** DiLoCo with what `averageOf` says for each tensor in the place of the mean. */
 export function averagedPseudoGradients(
   method: 'diloco' | 'decoupled',
   options: DilocoOptions,
-  averageOf: (entry: TensorEntry) => typeof addShares,
+  averageOf: (entry: TensorEntry) => TensorAverage,
 ): SyncMethod<DilocoState, DilocoLocal, DilocoUpdate> {
   const { innerSteps, encoding, errorFeedback } = options
   const format = { method, version, encoding } as const
@@ -109,12 +109,11 @@ export function averagedPseudoGradients(
         parameters: new Float32Array(layout.totalSize),
         momentum: new Float32Array(layout.totalSize),
       }
-      const sums = sumsFor(layout.entries)
       layout.entries.forEach((entry, index) => {
-        const sum = sums.subarray(0, entry.size).fill(0)
         const tensors = contributions.map(({ update }) => update.tensors[index]!)
-        averageOf(entry)(sum, tensors, shares, context)
-        nesterovStep(next, state, entry, sum, options)
+        averageOf(entry)(entry.size, tensors, shares, context, (block, from) =>
+          nesterovStep(next, state, entry.offset + from, block, options),
+        )
       })
       return next
     },

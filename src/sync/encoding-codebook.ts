@@ -32,11 +32,14 @@ export function quantise(
   const sums = new Float64Array(buckets)
   const counts = new Float64Array(buckets)
   const middle = buckets / 2
+  // A constant tensor has no spread: every value falls into the middle bucket.
+  const perBucket = scale > 0 ? 1 / scale : 0
+  const last = buckets - 1
   for (let i = 0; i < size; i++) {
     const centred = values[i]! - shift
-    // A constant tensor has no spread: every value falls into the middle bucket.
-    const bucket = scale > 0 ? Math.floor(centred / scale + (middle + 0.5)) : middle
-    const code = bucket < 0 ? 0 : bucket >= buckets ? buckets - 1 : bucket
+    // Rounded towards zero, which below zero makes no difference; at most √n·B/6, so a whole number of 32 bits.
+    const bucket = (centred * perBucket + (middle + 0.5)) | 0
+    const code = Math.min(Math.max(bucket, 0), last)
     codes[i] = code
     sums[code] = sums[code]! + centred
     counts[code] = counts[code]! + 1
@@ -63,8 +66,8 @@ function squaresOf(table: Float32Array, counts: Float64Array): number {
 }
 
 export const int8: Encoding = codebook(8, 2, (codes, size) => ({
-  addScaled: (target, table) => {
-    for (let i = 0; i < size; i++) target[i] = target[i]! + table[codes[i]!]!
+  addScaled: (target, table, from) => {
+    for (let i = 0; i < target.length; i++) target[i] = target[i]! + table[codes[from + i]!]!
   },
   count: (counts) => {
     for (let i = 0; i < size; i++) counts[codes[i]!] = counts[codes[i]!]! + 1
@@ -72,18 +75,19 @@ export const int8: Encoding = codebook(8, 2, (codes, size) => ({
 }))
 
 export const int2: Encoding = codebook(2, 5, (codes, size) => ({
-  addScaled: (target, table) => {
-    const whole = size >> 2
+  addScaled: (target, table, from) => {
+    const whole = target.length >> 2
+    const first = from >> 2
     for (let i = 0; i < whole; i++) {
-      const four = codes[i]!
+      const four = codes[first + i]!
       const at = 4 * i
       target[at] = target[at]! + table[four & 3]!
       target[at + 1] = target[at + 1]! + table[(four >> 2) & 3]!
       target[at + 2] = target[at + 2]! + table[(four >> 4) & 3]!
       target[at + 3] = target[at + 3]! + table[four >> 6]!
     }
-    for (let at = 4 * whole; at < size; at++) {
-      target[at] = target[at]! + table[(codes[whole]! >> (2 * (at & 3))) & 3]!
+    for (let at = 4 * whole; at < target.length; at++) {
+      target[at] = target[at]! + table[(codes[first + whole]! >> (2 * (at & 3))) & 3]!
     }
   },
   count: (counts) => {
@@ -95,8 +99,8 @@ export const int2: Encoding = codebook(2, 5, (codes, size) => ({
 }))
 
 interface PackedCodes {
-  /** target[i] += table[codeᵢ] */
-  addScaled(target: Float64Array, table: Float64Array): void
+  /** target[i] += table[code of from + i] */
+  addScaled(target: Float64Array, table: Float64Array, from: number): void
   /** counts[codeᵢ] += 1 */
   count(counts: Float64Array): void
 }
@@ -130,11 +134,11 @@ function codebook(
       if (table === undefined) return undefined
       const codes = open(source.subarray(byteOffset + headBytes, byteOffset + packedBytes(size)), size)
       return {
-        addScaled: (target, weight) =>
-          codes.addScaled(
-            target,
-            Float64Array.from(table, (value) => weight * value),
-          ),
+        addScaled: (target, weight, from = 0) => {
+          const scaled = new Float64Array(buckets)
+          for (let b = 0; b < buckets; b++) scaled[b] = weight * table[b]!
+          codes.addScaled(target, scaled, from)
+        },
         squaredNorm: () => {
           const counts = new Float64Array(buckets)
           codes.count(counts)

@@ -68,10 +68,11 @@ export const float16: Encoding = {
     }
     if (!(halfValues[largest]! * scale <= largestRounded)) return undefined
     return {
-      addScaled: (target, weight) => {
+      addScaled: (target, weight, from = 0) => {
         const factor = weight * scale
-        for (let i = 0; i < size; i++) {
-          target[i] = target[i]! + factor * halfValues[codes[2 * i]! | (codes[2 * i + 1]! << 8)]!
+        for (let i = 0; i < target.length; i++) {
+          const at = 2 * (from + i)
+          target[i] = target[i]! + factor * halfValues[codes[at]! | (codes[at + 1]! << 8)]!
         }
       },
       squaredNorm: () => {

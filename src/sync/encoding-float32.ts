@@ -10,8 +10,8 @@ export const float32: Encoding = {
     const values = readFloats(source, byteOffset, size)
     if (!allWithin(values, largestMagnitude)) return undefined
     return {
-      addScaled: (target, weight) => {
-        for (let i = 0; i < size; i++) target[i] = target[i]! + weight * values[i]!
+      addScaled: (target, weight, from = 0) => {
+        for (let i = 0; i < target.length; i++) target[i] = target[i]! + weight * values[from + i]!
       },
       squaredNorm: () => {
         let squares = 0

@@ -58,17 +58,19 @@ export const fp4: Encoding = {
     const codes = source.subarray(byteOffset + heads.length, byteOffset + heads.length + Math.ceil(size / 2))
     const table = new Float64Array(16)
     return {
-      addScaled: (target, weight) => {
-        for (let start = 0; start < size; start += blockSize) {
-          blockTable(heads[start / blockSize]!, weight, table)
-          const end = Math.min(start + blockSize, size)
+      addScaled: (target, weight, from = 0) => {
+        for (let start = 0; start < target.length; start += blockSize) {
+          blockTable(heads[(from + start) / blockSize]!, weight, table)
+          const end = Math.min(start + blockSize, target.length)
           const evenEnd = end - (end & 1)
+          const codesAt = from >> 1
           for (let i = start; i < evenEnd; i += 2) {
-            const pair = codes[i >> 1]!
+            const pair = codes[codesAt + (i >> 1)]!
             target[i] = target[i]! + table[pair & 15]!
             target[i + 1] = target[i + 1]! + table[pair >> 4]!
           }
-          if (evenEnd < end) target[evenEnd] = target[evenEnd]! + table[codes[evenEnd >> 1]! & 15]!
+          if (evenEnd < end)
+            target[evenEnd] = target[evenEnd]! + table[codes[codesAt + (evenEnd >> 1)]! & 15]!
         }
       },
       squaredNorm: () => {

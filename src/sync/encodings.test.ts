@@ -55,6 +55,19 @@ describe.each(encodingNames)('%s', (name) => {
     expect([...sum]).toEqual([...once.map((value) => 1 + 0.25 * value)])
   })
 
+  test('adds any block of a tensor as it adds the whole', () => {
+    const values = normals(1000, 1e-4, 'blocks')
+    const bytes = new Uint8Array(encoding.tensorBytes(1000))
+    encoding.encodeTensor(values, bytes, 0)
+    const opened = encoding.openTensor(bytes, 0, 1000)!
+    const whole = new Float64Array(1000)
+    opened.addScaled(whole, 0.3)
+    const pieces = new Float64Array(1000)
+    for (let from = 0; from < 1000; from += 384)
+      opened.addScaled(pieces.subarray(from, from + 384), 0.3, from)
+    expect(pieces).toEqual(whole)
+  })
+
   test('keeps zeros', () => {
     expect(roundTrip(name, new Float32Array(700))).toEqual(new Float32Array(700))
   })

@@ -19,20 +19,21 @@ export interface OuterState {
   readonly momentum: Float32Array // m, [totalSize]
 }
 
-/** Steps the tensor that begins at `offset`, from `state` into `next`. */
+/** Steps the parameters from `offset` on, as many as `delta` has, from `state` into `next`. */
 export function nesterovStep(
   next: OuterState,
   state: OuterState,
-  { offset, size }: { readonly offset: number; readonly size: number },
+  offset: number,
   delta: Float64Array,
   { outerLearningRate: rate, outerMomentum: mu }: OuterStepOptions,
 ): void {
-  for (let i = 0; i < size; i++) {
+  const { parameters, momentum } = state
+  for (let i = 0; i < delta.length; i++) {
     const at = offset + i
     const rounded = Math.fround(delta[i]!)
-    const nextMomentum = Math.fround(mu * state.momentum[at]! + rounded)
+    const nextMomentum = Math.fround(mu * momentum[at]! + rounded)
     next.momentum[at] = nextMomentum
-    next.parameters[at] = state.parameters[at]! - rate * (rounded + mu * nextMomentum)
+    next.parameters[at] = parameters[at]! - rate * (rounded + mu * nextMomentum)
   }
 }
 

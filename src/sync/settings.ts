@@ -127,7 +127,9 @@ const dataParallelSettingsSchema = z.strictObject({
   method: z.literal('data-parallel'),
   innerSteps: z.literal(1).default(1),
   encoding: encoding.default('float32'),
-  optimiser: optimiserSchema.prefault({}),
+  optimiser: optimiserSchema
+    .refine(({ kind }) => kind === 'adamw', { path: ['kind'], message: 'must be adamw' })
+    .prefault({}),
 })
 
 const decoupledMomentum = {

@@ -37,7 +37,7 @@ const encode = (
   const update = method.decodeUpdate(bytes, layout)
   const sent = new Float64Array(layout.totalSize)
   layout.entries.forEach(({ offset, size }, i) => {
-    update.tensors[i]!.addScaled(sent.subarray(offset, offset + size), 1)
+    update.tensors[i]!.scatterScaled(sent.subarray(offset, offset + size), 1)
   })
   return { bytes, sent, kept: local.memory, update }
 }

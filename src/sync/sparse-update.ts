@@ -3,7 +3,7 @@
  * and then one stream of a range coder with the places of all tiles. At 64 of 4096 with two bits each that is 0.146 bits
  * per parameter, of which the places take 0.115, the least that any code could.
  */
-import type { DecodedTensor } from './aggregate.ts'
+import type { DecodedSparseTensor } from './aggregate.ts'
 import { unacceptable } from './dense-update.ts'
 import type { TensorEntry, TensorLayout } from './method.ts'
 import { CorruptRange, RangeDecoder, RangeEncoder } from './range-coder.ts'
@@ -41,7 +41,7 @@ export function sparseFormat(about: Omit<SparseFormat, 'subsets'>): SparseFormat
 }
 
 /** One tensor of a decoded update: values at places, which differ. */
-export class SparseTensor implements DecodedTensor {
+export class SparseTensor implements DecodedSparseTensor {
   /** Index in the tensor of each value. */
   readonly places: Uint32Array
   readonly values: Float32Array
@@ -51,7 +51,7 @@ export class SparseTensor implements DecodedTensor {
     this.values = values
   }
 
-  addScaled(target: Float64Array, weight: number): void {
+  scatterScaled(target: Float64Array, weight: number): void {
     const { places, values } = this
     for (let i = 0; i < places.length; i++) {
       const place = places[i]!

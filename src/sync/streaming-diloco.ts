@@ -10,12 +10,12 @@
  * begins at θ. With P = 1, τ = 0 and α = 0 this is DiLoCo, bit for bit. The published runs use three layers per
  * fragment, η = 0.4, μ = 0.9, α = 0.5, τ = 1 (up to 5 advised) and 4-bit updates.
  */
-import { addShares, type DecodedTensor, normOf, sharesOf } from './aggregate.ts'
+import { type DecodedTensor, normOf, plainAverage, sharesOf } from './aggregate.ts'
 import { decodeDense, denseBytes, encodeDense, type Part } from './dense-update.ts'
 import type { EncodingName } from './encodings.ts'
 import { fragmentsOf, requireFragments } from './fragments.ts'
 import { pseudoGradient, type SyncMethod, type TensorLayout } from './method.ts'
-import { nesterovStep, type OuterState, type OuterStepOptions, sumsFor } from './outer-step.ts'
+import { nesterovStep, type OuterState, type OuterStepOptions } from './outer-step.ts'
 import {
   noLocal,
   readState,
@@ -128,12 +128,11 @@ export function streamingDiloco(
       }
       if (due.length === 0 && contributions.length > 0) return next
       const shares = sharesOf(due)
-      const sums = sumsFor(part.entries)
-      part.entries.forEach((entry, index) => {
-        const sum = sums.subarray(0, entry.size).fill(0)
+      part.entries.forEach(({ offset, size }, index) => {
         const tensors = due.map(({ update }) => update.tensors[index]!)
-        addShares(sum, tensors, shares, context)
-        nesterovStep(next, state, entry, sum, options)
+        plainAverage(size, tensors, shares, context, (block, from) =>
+          nesterovStep(next, state, offset + from, block, options),
+        )
       })
       return next
     },

@@ -6,14 +6,20 @@
 import { z } from 'zod'
 import type { LearningRateSchedule } from './schedule.ts'
 
-/** AdamW with decoupled decay (https://arxiv.org/abs/1711.05101) behind clipping by the global norm. */
+/**
+ * AdamW with decoupled decay (https://arxiv.org/abs/1711.05101), or Muon for the hidden matrices beside AdamW for the
+ * rest, behind clipping by the global norm.
+ */
 export interface OptimiserSettings {
+  readonly kind: 'adamw' | 'muon'
   /** The peak of the schedule. */
   readonly learningRate: number
   readonly weightDecay: number
   readonly beta1: number
   readonly beta2: number
   readonly epsilon: number
+  /** μ of Muon; ignored by AdamW. */
+  readonly muonMomentum: number
   /** Gradients are scaled down to this global norm; 0 leaves them as they are. */
   readonly clipNorm: number
   /** Whether weight decay also applies to the gains of the norms. */
@@ -53,11 +59,13 @@ const positiveCount = z.int().positive().max(1_000_000_000)
 const decayRate = z.number().min(0).lt(1)
 
 export const optimiserSchema: z.ZodType<OptimiserSettings> = z.strictObject({
+  kind: z.enum(['adamw', 'muon']).default('adamw'),
   learningRate: z.number().positive().max(10).default(1e-3),
   weightDecay: z.number().nonnegative().max(10).default(0.1),
   beta1: decayRate.default(0.9),
   beta2: decayRate.default(0.95),
   epsilon: z.number().positive().max(1).default(1e-8),
+  muonMomentum: decayRate.default(0.95),
   clipNorm: z.number().nonnegative().default(1),
   decayNorms: z.boolean().default(false),
   decayEmbeddings: z.boolean().default(false),

@@ -1,5 +1,5 @@
 /**
- * One optimiser step: forward, backward, clipping and AdamW. From one batch it is one program, from several it is two:
+ * One optimiser step: forward, backward, clipping and AdamW or Muon. From one batch it is one program, from several it is two:
  * one that adds up gradients, run for each batch, and one that applies them. Parameters, moments and sums are resident
  * state, so nothing crosses into JavaScript but tokens and scalars.
  */
@@ -28,6 +28,7 @@ import {
   type Tensor,
 } from '../tensor/index.ts'
 import { adamwScalars, adamwUpdate } from './adamw.ts'
+import { muonUpdate } from './muon.ts'
 import type { OptimiserSettings } from './settings.ts'
 
 export { parametersOf, residentParameters } from '../model/index.ts'
@@ -94,7 +95,7 @@ export function buildGradientStep(options: GradientStepOptions): Program {
 }
 
 /**
- * The second half: clipping and AdamW with the summed gradient, and the sums back to zero. Inputs `learningRate` and
+ * The second half: clipping and the optimiser with the summed gradient, and the sums back to zero. Inputs `learningRate` and
  * `step`, output `gradientNorm`, and state as those of `buildTrainStep`; the state has the sums too.
  */
 export function buildApplyStep({
@@ -141,7 +142,7 @@ function gradientsOf(loss: Tensor, weights: Weights): Tensor[] {
   return grad(loss, Object.values(weights))
 }
 
-/** Clipping and AdamW. `gradients` are in the order of the weights; those that come back are clipped. */
+/** Clipping and the optimiser. `gradients` are in the order of the weights; those that come back are clipped. */
 function optimise(
   weights: Weights,
   gradients: readonly Tensor[],
@@ -158,18 +159,22 @@ function optimise(
   const updates: Record<string, Tensor> = {}
   Object.entries(weights).forEach(([name, weight], i) => {
     const [first, second] = momentNames(name)
-    state[first] = parameter(first, weight.shape)
-    state[second] = parameter(second, weight.shape)
-    const next = adamwUpdate(
-      {
-        parameter: weight,
-        firstMoment: state[first],
-        secondMoment: state[second],
-        gradient: clipped.gradients[i]!,
-        weightDecay: isDecayed(name, optimiser) ? optimiser.weightDecay : 0,
-      },
-      scalars,
-    )
+    const gradient = clipped.gradients[i]!
+    const weightDecay = isDecayed(name, optimiser) ? optimiser.weightDecay : 0
+    const firstMoment = parameter(first, weight.shape)
+    state[first] = firstMoment
+    if (usesMuon(name, weight.shape, optimiser)) {
+      const decay = optimiser.muonMomentum
+      const next = muonUpdate({
+        ...{ parameter: weight, momentum: firstMoment, gradient, learningRate, weightDecay, decay },
+      })
+      updates[name] = next.parameter
+      updates[first] = next.momentum
+      return
+    }
+    const secondMoment = parameter(second, weight.shape)
+    state[second] = secondMoment
+    const next = adamwUpdate({ parameter: weight, firstMoment, secondMoment, gradient, weightDecay }, scalars)
     updates[name] = next.parameter
     updates[first] = next.firstMoment
     updates[second] = next.secondMoment
@@ -201,20 +206,31 @@ export function isDecayed(
   return name === embeddingName || name === outputName ? decayEmbeddings : true
 }
 
+/** Whether Muon has the parameter of this name, which then has no second moment: the hidden matrices. */
+function usesMuon(
+  name: string,
+  shape: readonly number[],
+  { kind }: Pick<OptimiserSettings, 'kind'>,
+): boolean {
+  return kind === 'muon' && shape.length === 2 && name !== embeddingName && name !== outputName
+}
+
 function momentNames(name: string): [string, string] {
   return [`moments.first.${name}`, `moments.second.${name}`]
 }
 
-/** Parameters with empty moments. */
+/** Parameters with the empty moments that the optimiser has. */
 export function initialTrainingState(
   config: LlamaConfig,
   parameters: Parameters,
+  optimiser: Pick<OptimiserSettings, 'kind'> = { kind: 'adamw' },
 ): Record<string, HostTensor> {
   const resident = residentParameters(config, parameters)
   const sizes = Object.values(resident).map(({ data }) => data.length)
   const zeros = new Float32Array(Math.max(...sizes)) // one for all: a backend copies what it is given
   for (const [name, { shape, data }] of Object.entries({ ...resident })) {
-    for (const moment of momentNames(name)) {
+    const [first, second] = momentNames(name)
+    for (const moment of usesMuon(name, shape, optimiser) ? [first] : [first, second]) {
       resident[moment] = { dtype: 'float32', shape, data: zeros.subarray(0, data.length) }
     }
   }

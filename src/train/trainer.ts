@@ -78,7 +78,7 @@ export class Trainer implements AsyncDisposable {
     const { batchSize, sequenceLength, gradientAccumulation, optimiser } = settings
     const step = { config, batchSize, sequenceLength, gradientAccumulation, optimiser }
     const runner = await compileStep(backend, step)
-    const initial = initialTrainingState(config, parameters)
+    const initial = initialTrainingState(config, parameters, optimiser)
     const state = await backend.createState({ ...initial, ...runner.scratch() })
     return new Trainer(options, { runner, state, savedNames: Object.keys(initial) })
   }

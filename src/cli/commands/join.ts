@@ -93,6 +93,11 @@ export async function join(context: CommandContext, text: string, options: JoinC
   const follow = (event: PeerEvent): void => {
     if (event.type === 'refused' || event.type === 'missed' || event.type === 'accepted') {
       output.event({ ...event, event: event.type })
+      if (event.type === 'refused') output.note(`Round ${event.round}: ${event.message} ${event.remedy}`)
+      if (event.type === 'missed') output.note(`Round ${event.round}: ${event.why}.`)
+    } else if (event.type === 'expelled') {
+      output.event({ ...event, event: event.type })
+      output.note(`Expelled until round ${event.untilRound}: ${event.reason} ${event.remedy}`)
     } else if (event.type === 'disagreed') {
       output.event({ ...event, event: event.type })
       output.note(`Round ${event.round}: this peer’s merge differs from the host’s; fetching the host’s.`)
@@ -151,9 +156,10 @@ function listenAddress({ addresses }: JoinLink): string {
 /** Steps count over the whole run, for whoever joined late too: they decide the learning rate. */
 function statusFields(status: PeerStatus): Record<string, unknown> {
   const { phase, why, round, lastRound, innerSteps, loss, tokensPerSecond, lastAccepted } = status
+  const done = status.leaseSteps === 0 ? 0 : Math.floor((status.step * innerSteps) / status.leaseSteps)
   return {
     ...{ phase, why, round, rounds: lastRound, loss, tokensPerSecond, lastAccepted },
-    step: Math.max(0, round - 1) * innerSteps + status.step,
+    step: Math.max(0, round - 1) * innerSteps + done,
     bytesUp: status.sentBytes,
     bytesDown: status.receivedBytes,
   }
@@ -169,7 +175,7 @@ function statusLine(output: Output): (status: PeerStatus, urgent: boolean) => vo
     output.event({ event: 'status', ...statusFields(status) })
     const doing =
       status.phase === 'training'
-        ? `training, step ${status.step}/${status.innerSteps}`
+        ? `training, step ${status.step}/${status.leaseSteps}`
         : status.phase === 'waiting'
           ? `waiting ${status.why}`
           : status.why
