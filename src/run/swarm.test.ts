@@ -237,6 +237,25 @@ describe('a host that is killed', () => {
   })
 })
 
+describe('a host at the end', () => {
+  test('waits for members that it took for gone: they get the last checkpoint', async () => {
+    const network = new MemoryNetwork()
+    swarm = await ToySwarm.start({ network, rounds: { ...impatient, rounds: 2, minimumPeers: 2 } })
+    const isLastRound = (): boolean => swarm.host.status().round === 2
+    const ada = swarm.join(1, { stepMs: () => (isLastRound() ? 500 : 0) })
+    const ben = swarm.join(2)
+    await swarm.until(isLastRound)
+    network.partition([ada.identity.peerId])
+    await swarm.host.finished
+    await swarm.until((status) => memberOf(status, ada)?.status === 'vanished')
+    await ben.result
+    const stopped = swarm.host.stop({ lingerMs: 10_000 })
+    network.heal()
+    await expectSameCheckpoint([ada, ben])
+    await stopped
+  })
+})
+
 describe('a bad network', () => {
   test('that loses and breaks requests delays the run and changes nothing else', async () => {
     const faults = { cutRequest: 0.05, cutReply: 0.05, delayMs: { min: 0, max: 5 } }
