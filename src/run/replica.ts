@@ -177,15 +177,26 @@ export class Replica {
   private async fetchCheckpoint(view: RunView, signal: AbortSignal): Promise<void> {
     const { method, layout, host, onEvent } = this.init
     const { round, checkpoint } = view.checkpoint
-    await this.known.settled() // a checkpoint is large: worth a moment to have more sources
-    const holders = view.peers.filter((each) => each.holdsCheckpoint && this.known.canReach(each.peer))
-    const sources = [...holders.map(({ peer }) => peer), host.host]
+    // Asked again and again while it lasts: whoever answers only now, or has the checkpoint only now, joins in.
+    const sources = (): PeerId[] => {
+      const newest = host.view
+      this.known.introduce(newest, signal)
+      const holding = (newest.checkpoint.checkpoint === checkpoint ? newest : view).peers
+      const reachable = holding.filter((each) => each.holdsCheckpoint && this.known.canReach(each.peer))
+      return [...reachable.map(({ peer }) => peer), host.host]
+    }
+    await this.known.settled() // a checkpoint is large: worth a moment to begin with more sources
     const bytes = await this.obtain(checkpoint, sources, method.stateBytes(layout), signal)
     await this.keep(round, method.parseState(bytes, layout), checkpoint)
     onEvent({ type: 'fetched', round, checkpoint })
   }
 
-  private obtain(root: Cid, sources: PeerId[], maxBytes: number, signal: AbortSignal): Promise<Uint8Array> {
+  private obtain(
+    root: Cid,
+    sources: PeerId[] | (() => PeerId[]),
+    maxBytes: number,
+    signal: AbortSignal,
+  ): Promise<Uint8Array> {
     const { transport, blobs, clock } = this.init
     return obtainArtifact({ transport, blobs, clock, root, sources, maxBytes, signal })
   }

@@ -28,6 +28,7 @@ const small = { maxReplyBytes: 100 }
 /** Deadlines as in earnest, so many times as fast. */
 const hasty = (times: number): Clock => ({
   now: () => Date.now(),
+  steady: () => performance.now(),
   sleep: (ms, signal) => systemClock().sleep(ms / times, signal),
 })
 const hastyClock = hasty(50)

@@ -168,7 +168,7 @@ describe('relay quotas', () => {
 
   test('a window moves on, and a clock that is set back forgets nothing', () => {
     let now = 1e12
-    const sum = new RollingSum(24_000, { now: () => now, sleep: () => Promise.resolve() })
+    const sum = new RollingSum(24_000, { now: () => now, steady: () => now, sleep: () => Promise.resolve() })
     for (let i = 0; i < 24; i++) {
       sum.add(1)
       now += 1000
@@ -182,7 +182,7 @@ describe('relay quotas', () => {
   })
 
   test('the use of a peer with an open circuit is not forgotten in a flood of others', () => {
-    const clock = { now: () => 0, sleep: () => Promise.resolve() }
+    const clock = { now: () => 0, steady: () => 0, sleep: () => Promise.resolve() }
     const accounts = new RelayAccounts({ ...relayQuotas, maxPeers: 3, bytesPerPeer: 10 }, clock)
     const [ada, bob] = [identityOf('ada').peerId, identityOf('bob').peerId]
     accounts.open(ada, bob)

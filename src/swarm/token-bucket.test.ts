@@ -114,6 +114,7 @@ describe('a bucket of tokens', () => {
       burstBytes: 500,
       clock: {
         now: () => now,
+        steady: () => now,
         sleep: async (ms) => {
           now += ms
         },
