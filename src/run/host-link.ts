@@ -97,7 +97,7 @@ export class HostLink {
    */
   async join(policy: Pick<RoundPolicy, 'vanishAfterMs'>, signal: AbortSignal): Promise<RunView> {
     await this.rejoin(signal)
-    this.adopt(await this.request('watch', this.question(), { signal }))
+    await this.look(signal, {})
     const timeoutMs = Math.max(linkPolicy.leastWatchTimeoutMs, policy.vanishAfterMs)
     this.watching = this.watch(timeoutMs, AbortSignal.any([signal, this.closing.signal]))
     return this.view
@@ -160,11 +160,21 @@ export class HostLink {
     }
   }
 
+  /** Says that it has all it needs; the views tell what became of that. */
+  async sayReady(stepsPerSecond: number | null, signal: AbortSignal): Promise<void> {
+    try {
+      await this.request('ready', { stepsPerSecond }, { signal })
+    } catch (thrown) {
+      if (!isRemote(thrown, 'member/unknown')) throw thrown
+      await this.rejoin(signal) // taken for gone meanwhile
+    }
+  }
+
   /** Gives up its lease and comes back without one. */
   async startOver(signal: AbortSignal): Promise<void> {
     await this.request('leave', null, { signal })
     await this.rejoin(signal)
-    this.adopt(await this.request('watch', { ...this.question(), version: -1 }, { signal }))
+    await this.look(signal, { version: -1 })
   }
 
   /** Says good-bye, if anybody listens, and stops asking. */
@@ -178,17 +188,31 @@ export class HostLink {
   private async watch(timeoutMs: number, signal: AbortSignal): Promise<void> {
     try {
       while (!signal.aborted) {
-        try {
-          this.adopt(await this.request('watch', this.question(), { signal, timeoutMs }))
-        } catch (thrown) {
-          if (!isRemote(thrown, 'member/unknown')) throw thrown
-          await this.rejoin(signal)
-        }
+        await this.look(signal, { timeoutMs })
       }
     } catch (thrown) {
       if (signal.aborted) return
       this.failure = thrown
       this.wake()
+    }
+  }
+
+  /** Gets a view, and joins again first when the host has taken this peer for gone. */
+  private async look(
+    signal: AbortSignal,
+    options: { readonly version?: number; readonly timeoutMs?: number },
+  ): Promise<void> {
+    const { version, timeoutMs } = options
+    for (;;) {
+      const question = { ...this.question(), ...(version === undefined ? {} : { version }) }
+      try {
+        const patience = timeoutMs === undefined ? {} : { timeoutMs }
+        this.adopt(await this.request('watch', question, { signal, ...patience }))
+        return
+      } catch (thrown) {
+        if (!isRemote(thrown, 'member/unknown')) throw thrown
+        await this.rejoin(signal)
+      }
     }
   }
 

@@ -272,9 +272,7 @@ export class TrainerPeer {
       return true
     }
     if (view.phase === 'finished' && !replica.isBehind(view)) return false
-    if (view.you.status === 'joining') {
-      await host.request('ready', { stepsPerSecond: this.measured }, { signal })
-    }
+    if (view.you.status === 'joining') await host.sayReady(this.measured, signal)
     this.enter('waiting', reasonToWait(view))
     await host.waitFor((each) => each !== view, signal)
     return true
