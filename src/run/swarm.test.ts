@@ -218,7 +218,7 @@ describe('a host that is killed', () => {
   test('by its full disk stops with the reason, tells it to nobody else, and is waited for', async () => {
     const members = await start({ rounds: { rounds: 50 } }, 1, 2, 3)
     await swarm.until(({ checkpoint }) => checkpoint.round === 1)
-    const { append } = swarm.log
+    const append = swarm.log.append.bind(swarm.log)
     swarm.log.append = async () => {
       throw new GroundswellError('No space is left on /secret/path.', { code: 'log/disk-full' })
     }
