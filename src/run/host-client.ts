@@ -9,8 +9,8 @@ import {
   type MessageKind,
   type Messages,
   messages,
-  protocolLimits,
   type PublicStatus,
+  protocolLimits,
 } from './protocol.ts'
 
 export interface HostClientInit {

@@ -51,10 +51,10 @@ export const linkPolicy = {
   /** The first pause; each next one doubles, up to the longest. Half of each is random. */
   firstPauseMs: 100,
   longestPauseMs: 10_000,
-  /** For an answer that the host gives at once. */
+  /** For an answer that the host gives at once, until the run’s own patience is known. */
   answerTimeoutMs: 20_000,
-  /** For the answer to a `watch`, at least: the host answers within a third of its patience. */
-  leastWatchTimeoutMs: 1000,
+  /** For any answer, at least: the host answers a `watch` within a third of its patience. */
+  leastTimeoutMs: 1000,
   /** For the answer to a report: the host fetches the update first. */
   reportTimeoutMs: 600_000,
   leaveTimeoutMs: 2000,
@@ -66,9 +66,11 @@ export class HostLink {
   private readonly messages: SignedMessages
   private readonly waiters = new Set<() => void>()
   private readonly closing = new AbortController()
+  private asking = new AbortController()
   private watching: Promise<void> = Promise.resolve()
   private newest: RunView | undefined
   private newestAtMs = 0
+  private answerTimeoutMs: number = linkPolicy.answerTimeoutMs
   private failure: unknown
 
   constructor(init: HostLinkInit) {
@@ -97,9 +99,9 @@ export class HostLink {
    */
   async join(policy: Pick<RoundPolicy, 'vanishAfterMs'>, signal: AbortSignal): Promise<RunView> {
     await this.rejoin(signal)
-    await this.look(signal, {})
-    const timeoutMs = Math.max(linkPolicy.leastWatchTimeoutMs, policy.vanishAfterMs)
-    this.watching = this.watch(timeoutMs, AbortSignal.any([signal, this.closing.signal]))
+    await this.look(this.question(), signal)
+    this.answerTimeoutMs = Math.max(linkPolicy.leastTimeoutMs, policy.vanishAfterMs)
+    this.watching = this.watch(AbortSignal.any([signal, this.closing.signal]))
     return this.view
   }
 
@@ -130,13 +132,18 @@ export class HostLink {
     return this.view
   }
 
+  /** Tells the host at once what is different here, instead of when it has news. */
+  nudge(): void {
+    this.asking.abort(nudged)
+  }
+
   /** Asks the host, again after every break of the line, until it answers or refuses. */
   async request<Kind extends MessageKind>(
     kind: Kind,
     body: Messages[Kind]['body'],
     options: { readonly signal: AbortSignal; readonly timeoutMs?: number },
   ): Promise<Messages[Kind]['reply']> {
-    const { signal, timeoutMs = linkPolicy.answerTimeoutMs } = options
+    const { signal, timeoutMs = this.answerTimeoutMs } = options
     const { patienceMs = linkPolicy.patienceMs, link } = this.init
     return this.withPatience(
       patienceMs,
@@ -156,17 +163,12 @@ export class HostLink {
     try {
       await this.request('join', this.introduction(), { signal })
     } catch (thrown) {
-      if (!isRemote(thrown, 'member/expelled')) throw thrown
-    }
-  }
-
-  /** Says that it has all it needs; the views tell what became of that. */
-  async sayReady(stepsPerSecond: number | null, signal: AbortSignal): Promise<void> {
-    try {
-      await this.request('ready', { stepsPerSecond }, { signal })
-    } catch (thrown) {
-      if (!isRemote(thrown, 'member/unknown')) throw thrown
-      await this.rejoin(signal) // taken for gone meanwhile
+      if (isRemote(thrown, 'member/expelled')) return
+      if (!isRemote(thrown, 'run/finished')) throw thrown
+      // Whoever had a part in the run may still fetch its last checkpoint.
+      const last = await this.request('watch', this.question(), { signal }).catch(() => undefined)
+      if (last === undefined) throw thrown
+      this.adopt(last)
     }
   }
 
@@ -174,7 +176,7 @@ export class HostLink {
   async startOver(signal: AbortSignal): Promise<void> {
     await this.request('leave', null, { signal })
     await this.rejoin(signal)
-    await this.look(signal, { version: -1 })
+    await this.look({ ...this.question(), version: -1 }, signal)
   }
 
   /** Says good-bye, if anybody listens, and stops asking. */
@@ -185,10 +187,18 @@ export class HostLink {
     await this.ask('leave', null, linkPolicy.leaveTimeoutMs).catch(() => undefined)
   }
 
-  private async watch(timeoutMs: number, signal: AbortSignal): Promise<void> {
+  private async watch(signal: AbortSignal): Promise<void> {
     try {
       while (!signal.aborted) {
-        await this.look(signal, { timeoutMs })
+        this.asking = new AbortController()
+        const until = AbortSignal.any([signal, this.asking.signal])
+        try {
+          this.adopt(await this.request('watch', this.question(), { signal: until }))
+        } catch (thrown) {
+          if (thrown === nudged) continue
+          if (!isRemote(thrown, 'member/unknown')) throw thrown
+          await this.rejoin(signal)
+        }
       }
     } catch (thrown) {
       if (signal.aborted) return
@@ -198,16 +208,10 @@ export class HostLink {
   }
 
   /** Gets a view, and joins again first when the host has taken this peer for gone. */
-  private async look(
-    signal: AbortSignal,
-    options: { readonly version?: number; readonly timeoutMs?: number },
-  ): Promise<void> {
-    const { version, timeoutMs } = options
+  private async look(question: Messages['watch']['body'], signal: AbortSignal): Promise<void> {
     for (;;) {
-      const question = { ...this.question(), ...(version === undefined ? {} : { version }) }
       try {
-        const patience = timeoutMs === undefined ? {} : { timeoutMs }
-        this.adopt(await this.request('watch', question, { signal, ...patience }))
+        this.adopt(await this.request('watch', question, { signal }))
         return
       } catch (thrown) {
         if (!isRemote(thrown, 'member/unknown')) throw thrown
@@ -295,6 +299,8 @@ export class HostLink {
     }
   }
 }
+
+const nudged = new GroundswellError('Asked anew.', { code: 'run/nudged' })
 
 const curable = new Set([
   ...['peer/unreachable', 'peer/timeout', 'peer/closed', 'peer/malformed', 'peer/unsupported'],

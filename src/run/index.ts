@@ -1,12 +1,12 @@
 /** Floor 4: a run and the roles in it. The state machine, its log, the host and the trainer. */
 export * from './events.ts'
+export * from './history.ts'
 export { Host, type HostInit, openHost } from './host.ts'
 export { HostClient, type HostClientInit } from './host-client.ts'
 export type { InnerTrainer, PrepareContext, StepOptions, Workload } from './inner-trainer.ts'
 export { type Evidence, type Judge, type Judgement, judgeInTurn, plausible, rejected } from './judge.ts'
 export { verifyLedgerEntry } from './ledger-page.ts'
 export { fileLocalStore, type LocalStore } from './local-store.ts'
-export * from './history.ts'
 export * from './log.ts'
 export * from './manifest.ts'
 export * from './node-files.ts'

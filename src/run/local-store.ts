@@ -2,7 +2,7 @@
  * Where a peer keeps what only it knows (residuals, momenta) so that a restart with the same identity loses none of
  * it. What is kept belongs to one run and one method; anything else that is found there counts as nothing.
  */
-import { type Cid, decodeCanonical, encodeCanonical, type Files } from '../core/index.ts'
+import { type Cid, decodeCanonical, encodeCanonical, type Files, GroundswellError } from '../core/index.ts'
 import type { SyncMethod, TensorLayout } from '../sync/index.ts'
 
 export interface LocalStore {
@@ -45,7 +45,8 @@ export function decodeLocal(
     const header = decodeCanonical(bytes.subarray(4, 4 + length), maxHeaderBytes) as Record<string, unknown>
     if (header.format !== format || header.run !== run || header.method !== method.id) return undefined
     return { local: method.parseLocal(bytes.subarray(4 + length), layout) }
-  } catch {
+  } catch (thrown) {
+    if (!(thrown instanceof GroundswellError || thrown instanceof RangeError)) throw thrown
     return undefined // a fresh start costs one round's residuals, a refusal would cost the peer
   }
 }

@@ -2,8 +2,8 @@ import { createHash } from 'node:crypto'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { decodeEvent, encodeEvent, type RunEvent } from './events.ts'
-import { memoryLog } from './log.ts'
 import { countBatches } from './leases.ts'
+import { memoryLog } from './log.ts'
 import { isOutstanding } from './membership.ts'
 import { stateHash } from './queries.ts'
 import { eventfulPolicy, eventOf, type Move, moverPeers, moves } from './random-histories.ts'
@@ -14,8 +14,8 @@ import {
   type BatchRange,
   isPresent,
   type Phase,
-  reducerLimits,
   type RunState,
+  reducerLimits,
 } from './state.ts'
 import { ada, ben, cid, cleo, created, Story, storyPolicy } from './story.ts'
 

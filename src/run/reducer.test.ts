@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import type { Cid } from '../core/index.ts'
-import { artifactsOf, type Effect, pendingEffects } from './reducer.ts'
 import { missingPeers } from './queries.ts'
+import { artifactsOf, type Effect, pendingEffects } from './reducer.ts'
 import { ada, ben, cid, cleo, dora, emil, Story, storyPolicy } from './story.ts'
 
 describe('a run', () => {

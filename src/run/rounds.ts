@@ -7,7 +7,7 @@ import { Map as PersistentMap } from 'immutable'
 import { base16 } from 'multiformats/bases/base16'
 import { encodeCanonical } from '../core/index.ts'
 import type { PeerId } from '../swarm/index.ts'
-import { boundedSpeed, dispense, medianSpeed, measuredSpeed, refillPool, stepsFor } from './leases.ts'
+import { boundedSpeed, dispense, measuredSpeed, medianSpeed, refillPool, stepsFor } from './leases.ts'
 import { giveUpLease, isRemembered } from './membership.ts'
 import {
   type Accepted,
@@ -15,8 +15,8 @@ import {
   isPresent,
   type Member,
   type OpenRound,
-  reducerLimits,
   type RunState,
+  reducerLimits,
 } from './state.ts'
 
 /** Advances as far as possible without another event. */

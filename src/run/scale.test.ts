@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import { step } from './reducer.ts'
 import type { RunEvent } from './events.ts'
+import { step } from './reducer.ts'
 import type { RunState } from './state.ts'
 import { cid, peerNumber, Story } from './story.ts'
 

@@ -10,9 +10,9 @@ import {
   type CheckpointName,
   type OpenRoundView,
   type Progress,
-  protocolLimits,
   type PublicMember,
   type PublicStatus,
+  protocolLimits,
 } from './protocol.ts'
 import {
   isPresent,

@@ -3,7 +3,7 @@
  * without an engine.
  */
 import { randomBytes } from 'node:crypto'
-import { seededRandom, systemClock } from '../core/index.ts'
+import { type Clock, seededRandom, systemClock } from '../core/index.ts'
 import { encodeManifest } from '../data/index.ts'
 import { type LlamaConfig, layoutOf, llamaConfig, type ParameterLayout } from '../model/index.ts'
 import {
@@ -20,6 +20,7 @@ import {
 import { createSyncMethod, type SyncSettings, syncSettingsSchema } from '../sync/index.ts'
 import { optimiserSchema, scheduleSchema } from '../train/index.ts'
 import { type Host, type HostInit, openHost } from './host.ts'
+import { HostClient } from './host-client.ts'
 import type { Workload } from './inner-trainer.ts'
 import type { LocalStore } from './local-store.ts'
 import { type Log, memoryLog } from './log.ts'
@@ -59,6 +60,8 @@ const target = normals(1, 'toy', 'target')
 export interface ToyOptions {
   /** How long a step takes, at least; what a function returns may change while the peer works. */
   readonly stepMs?: number | (() => number)
+  /** Waited for before every step that is not thrown away. */
+  readonly beforeStep?: () => Promise<unknown>
   /** Told of every step that is not thrown away: its batch and its place in the schedule. */
   readonly onStep?: (batch: number, scheduleStep: number, rateScale: number) => void
 }
@@ -71,6 +74,7 @@ export function toyWorkload(options: ToyOptions = {}): Workload {
   const gradientOf = async (batch: number): Promise<{ loss: number; gradient: Float32Array }> => {
     const stepMs = typeof options.stepMs === 'function' ? options.stepMs() : options.stepMs
     if (stepMs !== undefined) await systemClock().sleep(stepMs)
+    if (begun) await options.beforeStep?.()
     const noise = normals(0.3, 'toy', 'noise', batch)
     let loss = 0
     const gradient = parameters.map((value, i) => {
@@ -123,6 +127,7 @@ export interface Member {
 }
 
 export interface JoinOptions extends ToyOptions {
+  readonly clock?: Clock
   readonly workload?: Workload
   readonly blobs?: Blobs
   readonly localStore?: LocalStore
@@ -138,6 +143,8 @@ export class ToySwarm {
   manifest!: Manifest
   host!: Host
   hostTransport!: Transport
+  private standbyTransport: Transport | undefined
+  private readonly clientTransports: Transport[] = []
 
   private readonly hostOptions: NonNullable<SwarmOptions['host']>
 
@@ -170,6 +177,28 @@ export class ToySwarm {
     })
   }
 
+  /** Another host on the same log and blobs, as a standby that takes over; the first one knows nothing of it. */
+  async takeOver(): Promise<Host> {
+    const identity = identityNumbered(101)
+    this.standbyTransport = memoryTransport({ self: identity.peerId, network: this.network })
+    return openHost({
+      ...{ manifest: this.manifest, blobs: this.hostBlobs, log: this.log, transport: this.standbyTransport },
+      ...{ signer: identity.signer, clock: systemClock(), session: randomBytes(16), seed: 'other' },
+    })
+  }
+
+  /** A client of the host that is no peer of the run. */
+  async client(n: number): Promise<HostClient> {
+    const { peerId, signer } = identityNumbered(n)
+    const transport = memoryTransport({ self: peerId, network: this.network })
+    this.clientTransports.push(transport)
+    const client = new HostClient({
+      ...{ link: this.link, transport, signer, clock: systemClock(), session: randomBytes(16) },
+    })
+    await client.connect()
+    return client
+  }
+
   /** As SIGKILL would: only the log and the blobs remain. */
   async killHost(): Promise<void> {
     await this.hostTransport.stop()
@@ -195,7 +224,7 @@ export class ToySwarm {
       transport,
       blobs,
       signer: identity.signer,
-      clock: systemClock(),
+      clock: options.clock ?? systemClock(),
       random: seededRandom('toy', n),
       session: randomBytes(16),
       name: `peer ${n}`,
@@ -238,6 +267,8 @@ export class ToySwarm {
     await Promise.allSettled(this.members.map(({ result }) => result))
     await this.host.stop()
     for (const { transport } of this.members) await transport.stop()
+    for (const transport of this.clientTransports) await transport.stop()
+    await this.standbyTransport?.stop()
     await this.hostTransport.stop()
   }
 }

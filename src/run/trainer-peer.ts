@@ -8,6 +8,7 @@ import { layoutOf } from '../model/index.ts'
 import {
   type Blobs,
   fetchBlob,
+  isRemote,
   type JoinLink,
   putArtifact,
   RemoteError,
@@ -129,6 +130,8 @@ const peerLimits = {
   keptUpdates: 3,
   /** How long a peer that was asked to leave tries to hand in what it has done. */
   partingMs: 5000,
+  /** How long after its lease was settled a peer waits for the answer that says so. */
+  lostAnswerMs: 3000,
   /** Divergences in a row after which it is no use going on. */
   divergences: 3,
 } as const
@@ -161,6 +164,8 @@ export class TrainerPeer {
   private local: unknown
   /** Its parameters after its newest lease, if that counts: what some methods go on from. */
   private own: { readonly round: number; readonly parameters: Float32Array } | undefined
+  /** Catching up beside the training. */
+  private following: Promise<void> | undefined
   private reportMs = 0
   private divergences = 0
   private expelledUntil = 0
@@ -261,21 +266,47 @@ export class TrainerPeer {
       await this.workOn(lease, work, signal)
       return true
     }
-    if (lease !== null && Math.max(replica.round, view.checkpoint.round) >= lease.round) {
+    const isStale = lease !== null && Math.max(replica.round, view.checkpoint.round) >= lease.round
+    if (isStale && view.phase !== 'finished') {
       // The checkpoint that it starts from is history: this process was not there when it was given.
       this.enter('waiting', `for a new lease: that of round ${lease.round} is from before this process`)
       await host.startOver(signal)
       return true
     }
     if (replica.isBehind(view) && replica.canFollow(view)) {
-      await this.catchUp(replica, view, signal)
+      await this.catchUpBeside(work, view, signal)
       return true
     }
     if (view.phase === 'finished' && !replica.isBehind(view)) return false
-    if (view.you.status === 'joining') await host.sayReady(this.measured, signal)
+    if (view.you.status === 'joining') {
+      await this.sayReady(signal)
+      return true
+    }
     this.enter('waiting', reasonToWait(view))
     await host.waitFor((each) => each !== view, signal)
     return true
+  }
+
+  /** Until the host has heard it, which a view may tell sooner than an answer that was lost. */
+  private async sayReady(signal: AbortSignal): Promise<void> {
+    const { view } = this.host
+    const said = new AbortController()
+    const until = AbortSignal.any([signal, said.signal])
+    const asked = this.host.request('ready', { stepsPerSecond: this.measured }, { signal: until })
+    const seen = this.host.waitFor(({ you }) => you.status !== 'joining', until)
+    try {
+      await Promise.race([asked, seen])
+      // The view is from before: it counts this very peer among those that are missing.
+      const missingPeers = Math.max(0, view.missingPeers - 1)
+      await this.waitFor(view, reasonToWait({ ...view, missingPeers }), signal)
+    } catch (thrown) {
+      // Too late, or taken for gone: the next view tells.
+      if (!isRemote(thrown, 'run/finished') && !isRemote(thrown, 'member/unknown')) throw thrown
+      await this.waitFor(view, 'for news of the run', signal)
+    } finally {
+      said.abort()
+      await Promise.allSettled([asked, seen])
+    }
   }
 
   private leaseIn(view: RunView): LeaseView | null {
@@ -350,7 +381,7 @@ export class TrainerPeer {
   }
 
   private async followUpTo(round: number, replica: Replica, signal: AbortSignal): Promise<void> {
-    while (replica.round < round) await replica.follow(this.look(), signal)
+    while (replica.round < round) await (this.following ?? replica.follow(this.look(), signal))
   }
 
   /** Encodes, stores and reports. What the method keeps for itself is kept only if the update counts. */
@@ -404,9 +435,9 @@ export class TrainerPeer {
     for (;;) {
       const view = this.look()
       try {
-        const timeoutMs = linkPolicy.reportTimeoutMs
-        return await this.host.request('report', report, { signal: parting.signal, timeoutMs })
+        return await this.ask(report, lease, parting.signal)
       } catch (thrown) {
+        if (thrown === answerLost) continue
         if (!(thrown instanceof RemoteError)) throw thrown
         if (thrown.remoteCode === 'member/unknown') {
           await this.host.rejoin(parting.signal) // taken for gone meanwhile; the lease may still be its own
@@ -424,11 +455,43 @@ export class TrainerPeer {
     }
   }
 
+  /** Catches up, and where the method lets a peer train meanwhile, looks whether there is a lease. */
+  private async catchUpBeside({ method, replica }: Work, view: RunView, signal: AbortSignal): Promise<void> {
+    if (method.overlapSteps === 0 || this.own === undefined) return this.catchUp(replica, view, signal)
+    this.following ??= this.catchUp(replica, view, signal).finally(() => {
+      this.following = undefined
+    })
+    this.following.catch(() => undefined) // met by whoever waits for it last
+    await Promise.race([this.following, this.host.waitFor((each) => each !== view, signal)])
+  }
+
+  /** One question; when a view has it that the lease is settled, an answer that does not come must have been lost. */
+  private async ask(report: Report, lease: LeaseView, signal: AbortSignal): Promise<ReportAnswer> {
+    const { host, init } = this
+    const over = new AbortController()
+    const until = AbortSignal.any([signal, over.signal])
+    const settled = host
+      .waitFor((view) => !holds(view, lease), until)
+      .then(() => init.clock.sleep(peerLimits.lostAnswerMs, until))
+      .then(
+        () => over.abort(answerLost),
+        () => undefined, // answered, or the line has ended, which the question meets itself
+      )
+    try {
+      const timeoutMs = linkPolicy.reportTimeoutMs
+      return await host.request('report', report, { signal: until, timeoutMs })
+    } finally {
+      over.abort()
+      await settled
+    }
+  }
+
   /** Merges or fetches what is missing. What has just become unavailable is there again in a newer view. */
   private async catchUp(replica: Replica, view: RunView, signal: AbortSignal): Promise<void> {
     this.enter(replica.round < 0 ? 'fetching' : 'merging', reasonToCatchUp(replica.round, view))
     try {
       await replica.follow(view, signal)
+      this.host.nudge() // others may fetch from here
     } catch (thrown) {
       if (!(thrown instanceof GroundswellError) || thrown.code !== 'artifact/unavailable') throw thrown
       await this.waitFor(view, `for what could not be fetched: ${messageOf(thrown)}`, signal)
@@ -541,6 +604,8 @@ export class TrainerPeer {
     }
   }
 }
+
+const answerLost = new GroundswellError('The answer to a report was lost.', { code: 'report/answer-lost' })
 
 /** Refusals of a report that end by themselves. */
 const notNow = new Set(['round/not-open', 'run/paused'])
