@@ -1,6 +1,7 @@
 /**
  * The folder in which a process keeps its key, its blobs and its log. One process owns it at a time: a lock file
- * names the owner, and one whose process is gone does not count.
+ * names the owner, and one whose process is gone does not count. A number is not enough of a name: it is given again,
+ * and in a container that is started anew often to the very process that looks.
  */
 import { mkdir, open, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -37,7 +38,7 @@ async function tryHome(folder: string): Promise<Home | undefined> {
   for (let attempt = 0; attempt < 2; attempt++) {
     try {
       await using file = await open(lock, 'wx')
-      await file.writeFile(String(process.pid))
+      await file.writeFile(`${process.pid} ${await startOf(process.pid)}`)
       return { folder, [Symbol.asyncDispose]: () => rm(lock, { force: true }) }
     } catch (thrown) {
       if (!(thrown instanceof Error) || !('code' in thrown) || thrown.code !== 'EEXIST') throw thrown
@@ -50,12 +51,24 @@ async function tryHome(folder: string): Promise<Home | undefined> {
 
 /** Whether the process that the lock names is there. An empty lock was left by a crash in the middle of making it. */
 async function isOwned(lock: string): Promise<boolean> {
-  const pid = Number(await readFile(lock, 'utf8').catch(() => ''))
+  const [number, start] = (await readFile(lock, 'utf8').catch(() => '')).split(' ')
+  const pid = Number(number)
   if (!Number.isSafeInteger(pid) || pid <= 0) return false
   try {
     process.kill(pid, 0)
-    return true
   } catch (thrown) {
-    return thrown instanceof Error && 'code' in thrown && thrown.code === 'EPERM' // there, and somebody else's
+    const isForeign = thrown instanceof Error && 'code' in thrown && thrown.code === 'EPERM'
+    if (!isForeign) return false
   }
+  return start === undefined ? pid !== process.pid : start === (await startOf(pid))
+}
+
+/**
+ * When the process began, in clock ticks since the system did (the 22nd field of /proc/PID/stat, proc(5)); empty where
+ * the system does not say.
+ */
+async function startOf(pid: number): Promise<string> {
+  const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '')
+  // The second field is the program's name in parentheses and may hold anything.
+  return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19] ?? ''
 }

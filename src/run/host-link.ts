@@ -99,7 +99,7 @@ export class HostLink {
    */
   async join(policy: Pick<RoundPolicy, 'vanishAfterMs'>, signal: AbortSignal): Promise<RunView> {
     await this.rejoin(signal)
-    this.adopt(await this.request('watch', this.question(), { signal }))
+    await this.look(this.question(), signal)
     this.answerTimeoutMs = Math.max(linkPolicy.leastTimeoutMs, policy.vanishAfterMs)
     this.watching = this.watch(AbortSignal.any([signal, this.closing.signal]))
     return this.view
@@ -176,7 +176,7 @@ export class HostLink {
   async startOver(signal: AbortSignal): Promise<void> {
     await this.request('leave', null, { signal })
     await this.rejoin(signal)
-    this.adopt(await this.request('watch', { ...this.question(), version: -1 }, { signal }))
+    await this.look({ ...this.question(), version: -1 }, signal)
   }
 
   /** Says good-bye, if anybody listens, and stops asking. */
@@ -204,6 +204,19 @@ export class HostLink {
       if (signal.aborted) return
       this.failure = thrown
       this.wake()
+    }
+  }
+
+  /** Gets a view, and joins again first when the host has taken this peer for gone. */
+  private async look(question: Messages['watch']['body'], signal: AbortSignal): Promise<void> {
+    for (;;) {
+      try {
+        this.adopt(await this.request('watch', question, { signal }))
+        return
+      } catch (thrown) {
+        if (!isRemote(thrown, 'member/unknown')) throw thrown
+        await this.rejoin(signal)
+      }
     }
   }
 

@@ -13,7 +13,7 @@ import { createSyncMethod } from '../sync/index.ts'
 import { encodeEvent, type RunEvent } from './events.ts'
 import { changedPolicy, HostMessages } from './host-messages.ts'
 import { HostStore } from './host-store.ts'
-import { Journal, logFailure, superseded } from './journal.ts'
+import { Journal, logFailure, outOfOrder, superseded } from './journal.ts'
 import { type Judge, plausible } from './judge.ts'
 import { RoundIndex } from './ledger-page.ts'
 import { Liveness } from './liveness.ts'
@@ -24,7 +24,7 @@ import type { ControlAction, PublicStatus } from './protocol.ts'
 import { type Effect, pendingEffects, step } from './reducer.ts'
 import { replay } from './replay.ts'
 import { ReportDesk } from './report-desk.ts'
-import { isPresent, type RunState } from './state.ts'
+import { isPresent, type Member, type RunState } from './state.ts'
 import { describeRun, type HostStatus, publicStatus } from './status.ts'
 
 export interface HostInit {
@@ -222,7 +222,7 @@ export class Host implements AsyncDisposable {
    */
   async stop(options: { readonly lingerMs?: number } = {}): Promise<void> {
     const { lingerMs = 0 } = options
-    if (lingerMs > 0 && this.failure === null && this.journal.state.counts.present > 0) {
+    if (lingerMs > 0 && this.failure === null && isAwaited(this.journal.state)) {
       await this.linger(lingerMs)
     }
     const reason = new GroundswellError('The host has stopped.', { code: 'host/stopped' })
@@ -239,7 +239,7 @@ export class Host implements AsyncDisposable {
   private async linger(lingerMs: number): Promise<void> {
     const { promise: allGone, resolve } = Promise.withResolvers<void>()
     const stopListening = this.onChange(() => {
-      if (this.journal.state.counts.present === 0) resolve()
+      if (!isAwaited(this.journal.state)) resolve()
     })
     const tooLong = new AbortController()
     const waited = this.init.clock.sleep(lingerMs, tooLong.signal).catch(() => undefined)
@@ -311,7 +311,7 @@ export class Host implements AsyncDisposable {
   private fail(error: GroundswellError): void {
     this.failure ??= error
     this.settleFinished.reject(this.failure)
-    this.stopping.abort(this.failure)
+    this.stopping.abort(outOfOrder()) // what members hear who are waiting for an answer
     this.messages.wakeAll()
     this.notify()
   }
@@ -321,6 +321,16 @@ export class Host implements AsyncDisposable {
   private notify(): void {
     for (const listener of [...this.listeners]) listener()
   }
+}
+
+/**
+ * Whether somebody may still come for the last checkpoint: members that are present, and those that fell silent within
+ * the last two rounds, as they do when this host was away for a moment.
+ */
+function isAwaited({ counts, members, checkpoint }: RunState): boolean {
+  const cameAlong = ({ status, lastRound }: Member): boolean =>
+    status === 'vanished' && lastRound > 0 && lastRound >= checkpoint.round - 1
+  return counts.present > 0 || members.some(cameAlong)
 }
 
 function* presentPeers({ members }: RunState): Iterable<PeerId> {

@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, test } from 'vitest'
-import { messageOf, seededRandom, systemClock } from '../core/index.ts'
+import { GroundswellError, messageOf, seededRandom, systemClock } from '../core/index.ts'
 import { MemoryNetwork } from '../swarm/index.ts'
 import { stateHash } from './queries.ts'
 import { replay } from './replay.ts'
@@ -207,19 +207,44 @@ describe('a host that is killed', () => {
     await swarm.startHost()
   })
 
-  test('by its full disk stops with the reason, and tells it to nobody else', async () => {
-    const [ada] = (await start({ rounds: { rounds: 50 } }, 1, 2, 3)) as [Member]
+  test('by its full disk stops with the reason, tells it to nobody else, and is waited for', async () => {
+    const members = await start({ rounds: { rounds: 50 } }, 1, 2, 3)
     await swarm.until(({ checkpoint }) => checkpoint.round === 1)
+    const append = swarm.log.append.bind(swarm.log)
     swarm.log.append = async () => {
-      throw new Error('no space left on /secret/path')
+      throw new GroundswellError('No space is left on /secret/path.', { code: 'log/disk-full' })
     }
-    await expect(swarm.host.finished).rejects.toMatchObject({
-      message: expect.stringContaining('/secret/path'),
-    })
-    expect(swarm.host.status().failure).toMatchObject({ code: 'host/failed' })
-    ada.leave()
-    await ada.result
-    expect(JSON.stringify(ada.events)).not.toContain('secret')
+    await expect(swarm.host.finished).rejects.toMatchObject({ code: 'log/disk-full' })
+    const { failure, checkpoint } = swarm.host.status()
+    expect(failure).toMatchObject({ message: expect.stringContaining('/secret/path') })
+    const isWaiting = ({ events }: Member): boolean => events.some(({ type }) => type === 'reconnecting')
+    await expect.poll(() => members.every(isWaiting), { timeout: 10_000 }).toBe(true)
+    swarm.log.append = append
+    await swarm.killHost()
+    await swarm.startHost()
+    await swarm.until((status) =>
+      members.every((member) => memberOf(status, member)!.lastRound > checkpoint.round + 1),
+    )
+    expect(JSON.stringify(members.map(({ events }) => events))).not.toContain('secret')
+  })
+})
+
+describe('a host at the end', () => {
+  test('waits for members that it took for gone: they get the last checkpoint', async () => {
+    const network = new MemoryNetwork()
+    swarm = await ToySwarm.start({ network, rounds: { ...impatient, rounds: 2, minimumPeers: 2 } })
+    const isLastRound = (): boolean => swarm.host.status().round === 2
+    const ada = swarm.join(1, { stepMs: () => (isLastRound() ? 500 : 0) })
+    const ben = swarm.join(2)
+    await swarm.until(isLastRound)
+    network.partition([ada.identity.peerId])
+    await swarm.host.finished
+    await swarm.until((status) => memberOf(status, ada)?.status === 'vanished')
+    await ben.result
+    const stopped = swarm.host.stop({ lingerMs: 10_000 })
+    network.heal()
+    await expectSameCheckpoint([ada, ben])
+    await stopped
   })
 })
 

@@ -107,6 +107,7 @@ export async function host(context: CommandContext, path: string, options: HostC
       signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true })
       if (signal.aborted) reject(signal.reason as Error)
     })
+    aborted.catch(() => undefined) // raced below: Ctrl-C while the loss is being measured must find somebody listening
     let finished = false
     const end = coordinator.finished.then(() => {
       finished = true
