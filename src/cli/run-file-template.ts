@@ -2,6 +2,7 @@
  * The run file that `init` writes: every key with its meaning, at its default. The values are read from the
  * defaults themselves, so the two cannot drift apart.
  */
+import type { SyncSettings } from '../sync/index.ts'
 import { defaultRunFile } from './run-file.ts'
 
 export function runFileTemplate(options: { name: string; data: string }): string {
@@ -56,12 +57,8 @@ training:
   evaluationBatches: ${training.evaluationBatches}
   checkpointEvery: ${training.checkpointEvery} # steps; 0 for only at the end
 
-sync: # between the peers of a swarm
-  method: ${sync.method}
-  innerSteps: ${sync.innerSteps} # steps that each peer takes on its own in a round
-  outerLearningRate: ${sync.outerLearningRate}
-  outerMomentum: ${sync.outerMomentum}
-  encoding: ${sync.encoding} # int8 or float32
+sync: # between the peers of a swarm; docs/methods.md has the other methods
+${linesOf(sync)}
 
 run: # of the host
   name: ${options.name}
@@ -81,4 +78,18 @@ runtime:
 seed: ${seed}
 # out: ./checkpoints/${options.name} # where the checkpoint goes
 `
+}
+
+const syncRemarks: Readonly<Record<string, string>> = {
+  innerSteps: 'steps that each peer takes on its own in a round',
+  encoding: 'float32, float16, int8, fp4-e3m0 or int2',
+}
+
+function linesOf(settings: SyncSettings): string {
+  return Object.entries(settings)
+    .map(([key, value]) => {
+      const remark = syncRemarks[key]
+      return `  ${key}: ${value}${remark === undefined ? '' : ` # ${remark}`}`
+    })
+    .join('\n')
 }

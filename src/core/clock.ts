@@ -3,8 +3,10 @@
  */
 
 export interface Clock {
-  /** Milliseconds since the Unix epoch. May jump; nothing may depend on it being monotonic. */
+  /** Milliseconds since the Unix epoch, for people and for comparing machines. May jump. */
   now(): number
+  /** Milliseconds since some moment of this process. Never goes back or jumps: what waits or measures uses it. */
+  steady(): number
   /** Resolves after `ms` milliseconds, or rejects with the signal's reason. */
   sleep(ms: number, signal?: AbortSignal): Promise<void>
 }
@@ -13,6 +15,7 @@ export interface Clock {
 export function systemClock(): Clock {
   return {
     now: () => Date.now(),
+    steady: () => performance.now(),
     sleep: (ms, signal) =>
       new Promise((resolve, reject) => {
         if (signal?.aborted) return reject(signal.reason)
@@ -29,17 +32,27 @@ export function systemClock(): Clock {
   }
 }
 
-/** A clock that moves only when told to; sleepers wake in order of their deadline. */
+/** A clock that moves only when told to; sleepers wake in order of their deadline, on the steady time. */
 export class VirtualClock implements Clock {
   private sleepers: { at: number; wake: () => void }[] = []
-  private time: number
+  private time = 0
+  private offset: number
 
   constructor(startMs = 0) {
-    this.time = startMs
+    this.offset = startMs
   }
 
   now(): number {
+    return this.time + this.offset
+  }
+
+  steady(): number {
     return this.time
+  }
+
+  /** Sets the wall clock forward or back, as people and time servers do; nothing that waits notices. */
+  jump(ms: number): void {
+    this.offset += ms
   }
 
   sleep(ms: number, signal?: AbortSignal): Promise<void> {

@@ -141,6 +141,21 @@ describe('a virtual clock', () => {
     expect(woken).toEqual(['stopped', 'first at 1010', 'second at 1020'])
     expect(clock.now()).toBe(1050)
   })
+
+  test('that is set back or forward goes on steadily for whoever waits', async () => {
+    const clock = new VirtualClock(1000)
+    let woken = false
+    void clock.sleep(10).then(() => {
+      woken = true
+    })
+    clock.jump(-3_600_000)
+    await clock.advance(9)
+    expect([woken, clock.steady(), clock.now()]).toEqual([false, 9, 1009 - 3_600_000])
+    clock.jump(7_200_000)
+    expect(woken).toBe(false)
+    await clock.advance(1)
+    expect([woken, clock.steady(), clock.now()]).toEqual([true, 10, 1010 + 3_600_000])
+  })
 })
 
 describe('files in memory', () => {

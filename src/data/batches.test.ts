@@ -1,6 +1,13 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { type BatchOptions, batchAt, batchWindows, validationBatches, windowCount } from './index.ts'
+import {
+  type BatchOptions,
+  batchAt,
+  batchNumbered,
+  batchWindows,
+  validationBatches,
+  windowCount,
+} from './index.ts'
 import { shuffle } from './shuffle.ts'
 
 /** Tokens that say where they stand. */
@@ -99,6 +106,48 @@ describe('batchAt', () => {
       'The training data has 300 tokens, which makes 2 windows of 100 + 1; 4 replicas must have at least one each.',
     )
     expect(() => batchAt({ trainTokens: counting(300) }, { ...options, replica: 4 })).toThrow(RangeError)
+  })
+})
+
+describe('batchNumbered', () => {
+  test('goes through all windows once per epoch, whoever takes which number', () => {
+    fc.assert(
+      fc.property(setup, fc.integer({ min: 1, max: 3 }), (options, epochs) => {
+        const { seed, windows, batchSize, sequenceLength } = options
+        const dataset = { trainTokens: counting(windows * sequenceLength + 1) }
+        const batches = Math.ceil((epochs * windows) / batchSize)
+        // From the last to the first: no batch depends on those before it.
+        const rows = Array.from({ length: batches }, (_, i) => batches - 1 - i)
+          .map((batch) => batchNumbered(dataset, { seed, batch, batchSize, sequenceLength }))
+          .reverse()
+          .flatMap((batch) =>
+            Array.from(
+              { length: batchSize },
+              (_, row) => batch[row * (sequenceLength + 1)]! / sequenceLength,
+            ),
+          )
+        for (let epoch = 0; epoch < epochs; epoch++) {
+          const seen = rows.slice(epoch * windows, (epoch + 1) * windows)
+          expect(seen.sort((a, b) => a - b)).toEqual(Array.from({ length: windows }, (_, i) => i))
+        }
+      }),
+    )
+  })
+
+  test('are the batches of one who trains alone', () => {
+    const dataset = { trainTokens: counting(5000) }
+    const options = { seed: 9, batchSize: 4, sequenceLength: 16 }
+    for (const batch of [0, 7, 1_000_000_007]) {
+      const alone = batchAt(dataset, { ...options, step: batch, replica: 0, replicas: 1 })
+      expect(batchNumbered(dataset, { ...options, batch })).toEqual(alone)
+    }
+  })
+
+  test('a number that cannot be counted is refused', () => {
+    const options = { seed: 9, batchSize: 4, sequenceLength: 16 }
+    for (const batch of [-1, 0.5, Number.MAX_SAFE_INTEGER]) {
+      expect(() => batchNumbered({ trainTokens: counting(5000) }, { ...options, batch })).toThrow(RangeError)
+    }
   })
 })
 

@@ -1,5 +1,5 @@
 /**
- * Batches as a pure function of seed, step and replica. The tokens are one row of windows of `sequenceLength`, each with
+ * Batches as a pure function of seed, step and replica, or of seed and number where a swarm leases them one by one. The tokens are one row of windows of `sequenceLength`, each with
  * one token more for the last target. A shuffle deals the windows out: replica r of R owns those at the places r, r + R,
  * r + 2R, … and so never sees another's. Each replica goes through its share once per epoch, in an order that every
  * epoch draws afresh; nothing is remembered between steps.
@@ -35,6 +35,27 @@ export function batchAt(dataset: Pick<Dataset, 'trainTokens'>, options: BatchOpt
   return batch
 }
 
+export interface NumberedBatchOptions {
+  readonly seed: number
+  /** Counted from 0 over all epochs: a swarm trains each number once. */
+  readonly batch: number
+  readonly batchSize: number
+  readonly sequenceLength: number
+}
+
+/**
+ * The tokens of batch 0, 1, 2, … of all the training text, [batchSize, sequenceLength + 1] row by row. Every epoch goes
+ * through all windows once, in an order of its own; a batch may end one epoch and begin the next. Whoever trains alone
+ * with the same seed (`batchAt`, replica 0 of 1) sees the same batches in this order.
+ * @throws GroundswellError `data/too-small` when there is no window
+ */
+export function batchNumbered(
+  dataset: Pick<Dataset, 'trainTokens'>,
+  { seed, batch, batchSize, sequenceLength }: NumberedBatchOptions,
+): Int32Array {
+  return batchAt(dataset, { seed, step: batch, replica: 0, replicas: 1, batchSize, sequenceLength })
+}
+
 /** Which windows a batch consists of; window w begins at token w · sequenceLength. */
 export function batchWindows(tokens: number, options: BatchOptions): number[] {
   const { seed, step, replica, replicas, batchSize, sequenceLength } = options
@@ -56,6 +77,7 @@ export function batchWindows(tokens: number, options: BatchOptions): number[] {
   let order: Shuffle | undefined
   return Array.from({ length: batchSize }, (_, row) => {
     const position = step * batchSize + row
+    if (!Number.isSafeInteger(position)) throw new RangeError(`step ${step} is beyond what can be counted`)
     const rowEpoch = Math.floor(position / share)
     if (order === undefined || rowEpoch !== epoch) {
       epoch = rowEpoch

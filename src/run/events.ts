@@ -1,52 +1,14 @@
 /**
- * What can happen to a run, as it stands in the log: small records with the time at which the host saw them. Replaying
- * them through the reducer gives the state, so nothing else has to survive a crash (besides blobs).
+ * What can happen to a run, as it stands in the log: small records with the run time at which the host saw them.
+ * Replaying them through the reducer gives the state, so nothing else has to survive a crash (besides blobs).
  */
 import { z } from 'zod'
 import { type Cid, decodeCanonical, encodeCanonical, GroundswellError, parseCid } from '../core/index.ts'
 import { type PeerId, parsePeerId } from '../swarm/index.ts'
-
-/** How rounds open and close; pinned by the manifest. */
-export interface RoundPolicy {
-  /** Rounds after which the run is finished. */
-  readonly rounds: number
-  /** Peers that must be ready before the first round opens. Later rounds open with whoever is there. */
-  readonly minimumPeers: number
-  /** Peers that may be in the run at a time. */
-  readonly maximumPeers: number
-  /** Share of a round's peers whose contributions start the grace period. */
-  readonly quorum: number
-  /** How long a round stays open after its quorum. */
-  readonly graceMs: number
-  /** After this time a round closes with whatever it has, once that is at least one contribution. */
-  readonly maxRoundMs: number
-  /** Silence after which a peer counts as gone. */
-  readonly vanishAfterMs: number
-}
-
-export const roundPolicySchema: z.ZodType<RoundPolicy> = z.strictObject({
-  rounds: z.int().min(1).max(10_000_000),
-  minimumPeers: z.int().min(1).max(256).default(1),
-  maximumPeers: z.int().min(1).max(256).default(256),
-  quorum: z.number().gt(0).max(1).default(0.67),
-  graceMs: z.int().min(0).max(86_400_000).default(10_000),
-  maxRoundMs: z.int().min(1000).max(604_800_000).default(3_600_000),
-  vanishAfterMs: z.int().min(500).max(3_600_000).default(15_000),
-})
-
-/** One peer's accepted work in one round. */
-export interface Accepted {
-  readonly peer: PeerId
-  /** Artifact of the encoded update. */
-  readonly update: Cid
-  /** Training tokens behind it: its weight in the merge. */
-  readonly tokens: number
-  /** Mean training loss over its inner steps. */
-  readonly loss: number
-}
+import { type RoundPolicy, roundPolicySchema } from './policy.ts'
 
 interface At {
-  /** Milliseconds since the Unix epoch by the host's clock, which may jump. */
+  /** Run time in milliseconds: time that hosts have spent on this run. It never goes back, whatever clocks do. */
   readonly atMs: number
 }
 interface By extends At {
@@ -59,32 +21,61 @@ export type RunEvent =
       readonly type: 'created'
       readonly runId: Cid
       readonly policy: RoundPolicy
+      /** H of the method. */
+      readonly innerSteps: number
+      /** Tokens of one batch, which is one inner step. */
+      readonly batchTokens: number
       readonly checkpoint: Cid
       readonly seed: string
     })
-  /** A peer asks in, for the first time or again. */
+  /** A host has begun, or taken over. */
+  | (At & {
+      readonly type: 'hosted'
+      /** Random name of the host's process. */
+      readonly session: string
+      /** Its wall clock, for people: milliseconds since the Unix epoch. */
+      readonly wallMs: number
+    })
+  /** A peer asks in, or in again. */
   | (By & { readonly type: 'joined'; readonly name: string; readonly addresses: readonly string[] })
-  /** It has everything it needs for the next round. */
-  | (By & { readonly type: 'ready' })
-  /** It said good-bye. */
+  /** It has fetched what it needs, and measured itself: inner steps per second, null when it could not. */
+  | (By & { readonly type: 'ready'; readonly stepsPerSecond: number | null })
   | (By & { readonly type: 'left' })
   /** It has been silent for too long. */
   | (By & { readonly type: 'vanished' })
   /** Its update is here, was checked, and counts from now on whatever happens to the peer. */
-  | (By &
-      Accepted & {
-        readonly type: 'contributed'
-        readonly round: number
-        /** The signed message in which the peer said so. */
-        readonly report: Uint8Array
-      })
+  | (By & {
+      readonly type: 'contributed'
+      /** Round of the lease. */
+      readonly round: number
+      readonly update: Cid
+      /** Inner steps done, at most those of the lease: the first so many of its batches. */
+      readonly steps: number
+      readonly loss: number
+      readonly bytes: number
+      readonly norm: number
+      /** The signed message in which the peer said so. */
+      readonly report: Uint8Array
+    })
+  /** Its update was fetched and refused. */
+  | (By & {
+      readonly type: 'rejected'
+      readonly round: number
+      readonly update: Cid
+      readonly code: string
+      readonly reason: string
+      readonly report: Uint8Array
+    })
+  /** It merged a round and got another checkpoint than the host. */
+  | (By & { readonly type: 'disagreed'; readonly round: number; readonly checkpoint: Cid })
   /** Time has passed. */
   | (At & { readonly type: 'ticked' })
   /** The host has merged a round; its checkpoint is what everyone compares with. */
   | (At & { readonly type: 'checkpointed'; readonly round: number; readonly checkpoint: Cid })
-  /** A peer has merged a round and got this checkpoint. */
-  | (By & { readonly type: 'applied'; readonly round: number; readonly checkpoint: Cid })
-  /** The owner wants the run to end with the round that is open. */
+  /** The owner wants the run to stand still, to go on, to go on by other rules, or to end with the open round. */
+  | (At & { readonly type: 'paused' })
+  | (At & { readonly type: 'resumed' })
+  | (At & { readonly type: 'policyChanged'; readonly policy: RoundPolicy })
   | (At & { readonly type: 'ending' })
 
 export const eventLimits = {
@@ -92,10 +83,11 @@ export const eventLimits = {
   maxEventBytes: 65_536,
   maxNameLength: 64,
   maxAddresses: 8,
-  maxAddressLength: 256,
+  maxAddressLength: 512,
   maxReportBytes: 4096,
-  /** Tokens that one contribution may claim: far beyond any round, far below where float64 loses counts. */
-  maxTokens: 1_099_511_627_776,
+  maxReasonLength: 500,
+  /** Inner steps that one contribution may claim. */
+  maxSteps: 1_000_000_000,
 } as const
 
 /** Text that is a CID. */
@@ -139,9 +131,12 @@ export const addressesSchema: z.ZodType<string[]> = z
   )
   .max(eventLimits.maxAddresses)
 
-const at = { atMs: z.number() }
+const at = { atMs: z.number().min(0) }
 const by = { ...at, peer: peerSchema }
 const round = z.int().min(1)
+const report = z
+  .instanceof(Uint8Array)
+  .refine((bytes) => bytes.byteLength <= eventLimits.maxReportBytes) as z.ZodType<Uint8Array>
 
 const eventSchema: z.ZodType<RunEvent> = z.discriminatedUnion('type', [
   z.strictObject({
@@ -149,25 +144,42 @@ const eventSchema: z.ZodType<RunEvent> = z.discriminatedUnion('type', [
     type: z.literal('created'),
     runId: cidSchema,
     policy: roundPolicySchema,
+    innerSteps: z.int().min(1),
+    batchTokens: z.int().min(1),
     checkpoint: cidSchema,
     seed: z.string().max(128),
   }),
+  z.strictObject({ ...at, type: z.literal('hosted'), session: z.string().max(64), wallMs: z.number() }),
   z.strictObject({ ...by, type: z.literal('joined'), name: nameSchema, addresses: addressesSchema }),
-  z.strictObject({ ...by, type: z.literal('ready') }),
+  z.strictObject({ ...by, type: z.literal('ready'), stepsPerSecond: z.number().positive().nullable() }),
   z.strictObject({ ...by, type: z.literal('left') }),
   z.strictObject({ ...by, type: z.literal('vanished') }),
   z.strictObject({
     ...by,
-    update: cidSchema,
-    tokens: z.int().min(1).max(eventLimits.maxTokens),
-    loss: z.number(),
     type: z.literal('contributed'),
     round,
-    report: z.instanceof(Uint8Array).refine((bytes) => bytes.byteLength <= eventLimits.maxReportBytes),
+    update: cidSchema,
+    steps: z.int().min(1).max(eventLimits.maxSteps),
+    loss: z.number(),
+    bytes: z.int().min(0),
+    norm: z.number().min(0),
+    report,
   }),
+  z.strictObject({
+    ...by,
+    type: z.literal('rejected'),
+    round,
+    update: cidSchema,
+    code: z.string().max(64),
+    reason: z.string().max(eventLimits.maxReasonLength),
+    report,
+  }),
+  z.strictObject({ ...by, type: z.literal('disagreed'), round, checkpoint: cidSchema }),
   z.strictObject({ ...at, type: z.literal('ticked') }),
   z.strictObject({ ...at, type: z.literal('checkpointed'), round, checkpoint: cidSchema }),
-  z.strictObject({ ...by, type: z.literal('applied'), round, checkpoint: cidSchema }),
+  z.strictObject({ ...at, type: z.literal('paused') }),
+  z.strictObject({ ...at, type: z.literal('resumed') }),
+  z.strictObject({ ...at, type: z.literal('policyChanged'), policy: roundPolicySchema }),
   z.strictObject({ ...at, type: z.literal('ending') }),
 ])
 

@@ -14,8 +14,11 @@ import {
   signedMessages,
   type Transport,
 } from '../swarm/index.ts'
-import { eventLimits, type RoundPolicy } from './events.ts'
+import { eventLimits } from './events.ts'
+import { unreachableHost } from './host-client.ts'
+import type { RoundPolicy } from './policy.ts'
 import {
+  type CheckpointName,
   type MessageKind,
   type Messages,
   messages,
@@ -34,7 +37,7 @@ export interface HostLinkInit {
   readonly session: Uint8Array
   readonly name: string
   /** What goes with the next heartbeat. */
-  readonly describe: () => { progress: Progress; applied: number }
+  readonly describe: () => { progress: Progress; held: CheckpointName | null }
   readonly onReconnecting?: (attempt: number, why: string) => void
   /** How long to look for the host at first, and how long to wait for its return later, in pauses. */
   readonly firstPatienceMs?: number
@@ -65,6 +68,7 @@ export class HostLink {
   private readonly closing = new AbortController()
   private watching: Promise<void> = Promise.resolve()
   private newest: RunView | undefined
+  private newestAtMs = 0
   private failure: unknown
 
   constructor(init: HostLinkInit) {
@@ -83,14 +87,7 @@ export class HostLink {
       firstPatienceMs,
       signal,
       () => this.dial(signal),
-      (cause) => {
-        const where = link.addresses.map((address) => address.replace(/\/p2p\/.*/, '')).join(' or ')
-        return new GroundswellError(`Nobody answers at ${where}: the host may have stopped.`, {
-          code: 'join/unreachable',
-          remedy: 'Check that the host is running, then use the newest link that it printed.',
-          cause,
-        })
-      },
+      (cause) => unreachableHost(link, cause),
     )
   }
 
@@ -99,7 +96,7 @@ export class HostLink {
    * an answer the host takes this peer for gone, so it is no use waiting longer.
    */
   async join(policy: Pick<RoundPolicy, 'vanishAfterMs'>, signal: AbortSignal): Promise<RunView> {
-    await this.request('join', this.introduction(), { signal })
+    await this.rejoin(signal)
     this.adopt(await this.request('watch', this.question(), { signal }))
     const timeoutMs = Math.max(linkPolicy.leastWatchTimeoutMs, policy.vanishAfterMs)
     this.watching = this.watch(timeoutMs, AbortSignal.any([signal, this.closing.signal]))
@@ -111,6 +108,11 @@ export class HostLink {
     if (this.failure !== undefined) throw this.failure
     if (this.newest === undefined) throw new Error('The view is there after joining only.')
     return this.newest
+  }
+
+  /** How old the newest view is, in milliseconds: what it says of time left is by so much too long. */
+  get viewAgeMs(): number {
+    return this.init.clock.steady() - this.newestAtMs
   }
 
   /** The first view from now on that satisfies. */
@@ -149,9 +151,20 @@ export class HostLink {
     )
   }
 
-  /** Joins again after the host said that it does not know this peer. */
+  /** Joins, or joins again after the host said that it does not know this peer. Who is expelled may still look on. */
   async rejoin(signal: AbortSignal): Promise<void> {
-    await this.request('join', this.introduction(), { signal })
+    try {
+      await this.request('join', this.introduction(), { signal })
+    } catch (thrown) {
+      if (!isRemote(thrown, 'member/expelled')) throw thrown
+    }
+  }
+
+  /** Gives up its lease and comes back without one. */
+  async startOver(signal: AbortSignal): Promise<void> {
+    await this.request('leave', null, { signal })
+    await this.rejoin(signal)
+    this.adopt(await this.request('watch', { ...this.question(), version: -1 }, { signal }))
   }
 
   /** Says good-bye, if anybody listens, and stops asking. */
@@ -180,7 +193,10 @@ export class HostLink {
   }
 
   private adopt(view: RunView): void {
+    // Of two questions under way the answers may cross.
+    if (this.newest !== undefined && view.version < this.newest.version) return
     this.newest = view
+    this.newestAtMs = this.init.clock.steady()
     this.wake()
   }
 
@@ -208,7 +224,7 @@ export class HostLink {
       kind,
       body,
       reply: messages[kind].reply,
-      maxReplyBytes: protocolLimits.maxViewBytes,
+      maxReplyBytes: kind === 'watch' ? protocolLimits.maxViewBytes : protocolLimits.maxAnswerBytes,
       timeoutMs,
       ...(signal === undefined ? {} : { signal }),
     })
@@ -258,7 +274,7 @@ export class HostLink {
 
 const curable = new Set([
   ...['peer/unreachable', 'peer/timeout', 'peer/closed', 'peer/malformed', 'peer/unsupported'],
-  ...['peer/busy', 'peer/internal', 'host/failed', 'host/stopped', 'report/busy'],
+  ...['peer/busy', 'peer/internal', 'host/failed', 'host/stopped', 'report/busy', 'message/too-many'],
   'artifact/unavailable', // the host could not fetch what was reported: it may have lost the connection, too
 ])
 

@@ -16,11 +16,12 @@ import {
   readArtifact,
   type Transport,
 } from '../swarm/index.ts'
-import { createSyncMethod, type SyncMethod, type TensorLayout } from '../sync/index.ts'
+import { type Contribution, createSyncMethod, type SyncMethod, type TensorLayout } from '../sync/index.ts'
 import { dropArtifacts, obtainArtifact } from './artifacts.ts'
-import type { Accepted } from './events.ts'
 import { encodeRunManifest, type Manifest, runIdOf } from './manifest.ts'
-import { artifactsOf, type RunState } from './reducer.ts'
+import { artifactsOf, type Effect } from './reducer.ts'
+import { mergeContextOf } from './schedule-position.ts'
+import type { RunState } from './state.ts'
 
 export interface HostStoreInit {
   readonly manifest: Manifest
@@ -29,17 +30,28 @@ export interface HostStoreInit {
   readonly clock: Clock
 }
 
-/** An update that was checked but is not in the store yet. */
-export interface CheckedUpdate {
+export const hostStoreLimits = {
+  /** Updates being fetched at a time, each held in memory until it is judged. */
+  fetchesAtATime: 32,
+  /** The slowest pace at which an update may come, beyond the first minute. */
+  slowestBytesPerSecond: 16_384,
+  fetchPatienceMs: 60_000,
+} as const
+
+/** An update that was decoded but is not in the store yet. */
+export interface DecodedUpdate {
   readonly root: Cid
   readonly bytes: Uint8Array
   readonly decoded: unknown
+  readonly norm: number
 }
 
+type MergeEffect = Omit<Extract<Effect, { type: 'merge' }>, 'type'>
+
 export class HostStore {
+  readonly method: SyncMethod
+  readonly layout: TensorLayout
   private readonly init: HostStoreInit
-  private readonly method: SyncMethod
-  private readonly layout: TensorLayout
   /** Blobs that the run names: never removed, even where an update shares a chunk with them. */
   private readonly pinned: ReadonlySet<Cid>
   /** What has come of updates whose transfer broke off, for when they are reported again; one per peer. */
@@ -48,6 +60,8 @@ export class HostStore {
   private readonly updates = new Map<Cid, unknown>()
   private merged: unknown
   private changes: Promise<unknown> = Promise.resolve()
+  private fetching = 0
+  private readonly queue: (() => void)[] = []
 
   private constructor(
     init: HostStoreInit,
@@ -90,27 +104,48 @@ export class HostStore {
     return this.method.parameters(this.merged)
   }
 
-  /** Fetches an update from the peer that reports it, and checks it. */
-  async fetchUpdate(from: PeerId, root: Cid, signal: AbortSignal): Promise<CheckedUpdate> {
+  /**
+   * Fetches an update from the peer that reports it, and decodes it.
+   * @throws GroundswellError `artifact/unavailable` for trouble on the way; others for what is no update of this run
+   */
+  async fetchUpdate(from: PeerId, root: Cid, signal: AbortSignal): Promise<DecodedUpdate> {
     const { transport, clock } = this.init
+    await this.takeTurn(signal)
+    const stop = new AbortController()
     const begun = this.quarantines.get(from)
     const blobs = begun?.root === root ? begun.blobs : memoryBlobs()
     this.quarantines.set(from, { root, blobs })
-    const maxBytes = this.method.updateBytes(this.layout)
+    const maxBytes = this.method.maximumUpdateBytes(this.layout)
+    const { fetchPatienceMs, slowestBytesPerSecond } = hostStoreLimits
+    const patience = clock
+      .sleep(fetchPatienceMs + (1000 * maxBytes) / slowestBytesPerSecond, stop.signal)
+      .then(
+        () => stop.abort(tooSlow(root)),
+        () => undefined,
+      )
     try {
-      const bytes = await obtainArtifact({ transport, blobs, clock, root, maxBytes, signal, sources: [from] })
+      const until = AbortSignal.any([signal, stop.signal])
+      const bytes = await obtainArtifact({
+        ...{ transport, blobs, clock, root, maxBytes },
+        signal: until,
+        sources: [from],
+      })
       const decoded = this.method.decodeUpdate(bytes, this.layout)
       this.quarantines.delete(from)
-      return { root, bytes, decoded }
+      return { root, bytes, decoded, norm: this.method.updateNorm(decoded) }
     } catch (thrown) {
       const resumable = thrown instanceof GroundswellError && thrown.code === 'artifact/unavailable'
       if (!resumable) this.quarantines.delete(from)
       throw thrown
+    } finally {
+      stop.abort()
+      await patience
+      this.passTurn()
     }
   }
 
-  /** Puts a checked update into the store: from then on it does not depend on its peer. */
-  keepUpdate({ root, bytes, decoded }: CheckedUpdate): Promise<void> {
+  /** Puts a judged update into the store: from then on it does not depend on its peer. */
+  keepUpdate({ root, bytes, decoded }: DecodedUpdate): Promise<void> {
     return this.inTurn(async () => {
       const stored = await putArtifact(this.init.blobs, bytes)
       if (stored !== root) {
@@ -123,19 +158,22 @@ export class HostStore {
   }
 
   /** The outer step over what was accepted; the CID of the new checkpoint, which is in the store then. */
-  async merge(accepted: readonly Accepted[]): Promise<Cid> {
-    const { blobs } = this.init
-    const maxBytes = this.method.updateBytes(this.layout)
-    const contributions = []
-    for (const { update: root, tokens } of accepted) {
+  async merge({ round, seed, accepted }: MergeEffect): Promise<Cid> {
+    const { blobs, manifest } = this.init
+    const { method, layout } = this
+    const maxBytes = method.maximumUpdateBytes(layout)
+    const contributions: Contribution<unknown>[] = []
+    for (const { peer, update: root, weight } of accepted) {
       // After a restart the updates that count are in the store only.
       const update =
-        this.updates.get(root) ??
-        this.method.decodeUpdate(await readArtifact(blobs, root, { maxBytes }), this.layout)
-      contributions.push({ update, tokens })
+        this.updates.get(root) ?? method.decodeUpdate(await readArtifact(blobs, root, { maxBytes }), layout)
+      contributions.push({ peer, update, weight })
     }
-    const merged = this.method.merge(this.merged, contributions)
-    const checkpoint = await putArtifact(blobs, this.method.serialiseState(merged))
+    const merged = method.merge(this.merged, contributions, {
+      ...mergeContextOf(manifest, method, { round, seed }),
+      self: null,
+    })
+    const checkpoint = await putArtifact(blobs, method.serialiseState(merged))
     this.merged = merged
     for (const { update } of accepted) this.updates.delete(update)
     return checkpoint
@@ -144,14 +182,22 @@ export class HostStore {
   /** Removes artifacts, except for what the run names or the state still needs. */
   drop(artifacts: readonly Cid[], newest: () => RunState): Promise<void> {
     return this.inTurn(async () => {
-      const state = newest()
-      const maxBytes = Math.max(this.method.stateBytes(this.layout), this.method.updateBytes(this.layout))
-      const dropped = artifacts.filter((root) => !artifactsOf(state).has(root))
+      const needed = artifactsOf(newest())
+      const maxBytes = Math.max(
+        this.method.stateBytes(this.layout),
+        this.method.maximumUpdateBytes(this.layout),
+      )
+      const dropped = artifacts.filter((root) => !needed.has(root))
       for (const root of dropped) this.updates.delete(root)
       // Those in `updates` may be about to count.
-      const needed = new Set([...artifactsOf(state), ...this.updates.keys()])
-      await dropArtifacts(this.init.blobs, dropped, { artifacts: needed, blobs: this.pinned }, { maxBytes })
+      const kept = new Set([...needed, ...this.updates.keys()])
+      await dropArtifacts(this.init.blobs, dropped, { artifacts: kept, blobs: this.pinned }, { maxBytes })
     })
+  }
+
+  /** Forgets what had come from peers that are gone. */
+  forgetTransfers(isGone: (peer: PeerId) => boolean): void {
+    for (const peer of this.quarantines.keys()) if (isGone(peer)) this.quarantines.delete(peer)
   }
 
   /** One change after the other: what is being removed may share chunks with what is being put. */
@@ -161,8 +207,27 @@ export class HostStore {
     return changed
   }
 
-  /** Forgets what had come from peers that are gone. */
-  forgetTransfers(isGone: (peer: PeerId) => boolean): void {
-    for (const peer of this.quarantines.keys()) if (isGone(peer)) this.quarantines.delete(peer)
+  private async takeTurn(signal: AbortSignal): Promise<void> {
+    if (this.fetching >= hostStoreLimits.fetchesAtATime) {
+      const { promise, resolve } = Promise.withResolvers<void>()
+      this.queue.push(resolve)
+      await promise
+    }
+    this.fetching += 1
+    if (!signal.aborted) return
+    this.passTurn()
+    signal.throwIfAborted()
   }
+
+  private passTurn(): void {
+    this.fetching -= 1
+    this.queue.shift()?.()
+  }
+}
+
+function tooSlow(root: Cid): GroundswellError {
+  return new GroundswellError(`Update ${root} came too slowly.`, {
+    code: 'artifact/unavailable',
+    remedy: 'Try again over a faster line.',
+  })
 }

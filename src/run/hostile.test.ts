@@ -71,7 +71,16 @@ const method = createSyncMethod({
   encoding: 'int8',
 })
 const genuine = (value = 0.01): Uint8Array =>
-  method.encodeUpdate(new Float32Array(toyLayout.totalSize).fill(value), toyLayout)
+  method.encodeUpdate(
+    {
+      state: method.createState(toyLayout, new Float32Array(toyLayout.totalSize)),
+      local: method.createLocal(toyLayout),
+      round: 1,
+      values: new Float32Array(toyLayout.totalSize).fill(-value),
+      learningRate: 0.1,
+    },
+    toyLayout,
+  ).bytes
 
 describe('a host refuses and counts', () => {
   const unchanged = async (action: () => Promise<unknown>, code: string): Promise<void> => {

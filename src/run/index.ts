@@ -10,10 +10,13 @@ export { type NatsLeadershipInit, natsLeadership } from './nats-leadership.ts'
 export { type NatsLogInit, natsLog } from './nats-log.ts'
 export * from './node-files.ts'
 export type { PeerPhase, Progress } from './protocol.ts'
+export * from './policy.ts'
 export { publishRun, type RunDescription } from './publish.ts'
+export * from './queries.ts'
 export * from './reducer.ts'
 export * from './replay.ts'
 export * from './sqlite-log.ts'
+export * from './state.ts'
 export type { HostStatus, MemberReport } from './status.ts'
 export {
   type InnerTrainer,

@@ -8,7 +8,8 @@ import { type LlamaConfig, llamaConfigSchema, llamaConfigToJson } from '../model
 import { maxBlobBytes } from '../swarm/index.ts'
 import { type SyncSettings, syncSettingsSchema } from '../sync/index.ts'
 import { optimiserSchema, scheduleSchema, type TrainingSettings } from '../train/index.ts'
-import { cidSchema, nameSchema, type RoundPolicy, roundPolicySchema } from './events.ts'
+import { cidSchema, nameSchema } from './events.ts'
+import { type RoundPolicy, roundPolicySchema } from './policy.ts'
 
 /** What every peer does between two merges. */
 export type InnerSettings = Pick<

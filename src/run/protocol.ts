@@ -1,26 +1,42 @@
 /**
- * What peers and the host say to each other, as kinds of signed messages (swarm). Control is pulled: a peer asks
- * `watch` and gets the run as it concerns that peer as soon as something has changed, or after a short while; its
- * asking is its heartbeat. Each body and each reply is checked here before anything else sees it.
+ * What peers, owners and onlookers say to a host and what it answers, as kinds of signed messages (swarm). Control is
+ * pulled: a peer asks `watch` and gets the run as it concerns that peer as soon as something has changed, or after a
+ * short while; its asking is its heartbeat. Each body and each reply is checked here before anything else sees it.
  */
 import { z } from 'zod'
 import type { Cid } from '../core/index.ts'
 import type { PeerId } from '../swarm/index.ts'
-import { type Accepted, addressesSchema, cidSchema, eventLimits, nameSchema, peerSchema } from './events.ts'
-import {
-  type ClosedRound,
-  isPresent,
-  type MemberStatus,
-  outstandingPeers,
-  type Phase,
-  peersOf,
-  type RunState,
-} from './reducer.ts'
+import { addressesSchema, cidSchema, eventLimits, nameSchema, peerSchema } from './events.ts'
+import { type RoundPolicy, roundPolicySchema } from './policy.ts'
+import type { BatchRange, MemberStatus, OpenRound, Phase, Verdict } from './state.ts'
+
+export const protocolLimits = {
+  /** Of a view: what is told of closed rounds and of peers, with room. */
+  maxViewBytes: 524_288,
+  /** Peers whose addresses a view tells, and how many addresses of each. */
+  maxPeersTold: 64,
+  maxAddressesTold: 4,
+  /** Contributions of one closed round that a view lists, and of all of them; beyond, peers fetch the checkpoint. */
+  maxAcceptedTold: 256,
+  maxAcceptedToldInAll: 768,
+  /** Ranges of a lease; a lease from a pool in small pieces has fewer steps rather than more ranges. */
+  maxRanges: 64,
+  /** Members that a public status names. */
+  maxMembersTold: 256,
+  /** Entries on a page of the ledger, and entries of the log that are looked at for one page. */
+  maxLedgerEntries: 64,
+  maxLedgerScan: 2048,
+  /** Of an answer to a peer other than a view. */
+  maxAnswerBytes: 8192,
+  maxStatusBytes: 262_144,
+  maxLedgerBytes: 524_288,
+} as const
 
 /** What a peer is doing, in the order of a round. */
 const peerPhases = [
   'connecting',
   'fetching',
+  'measuring',
   'waiting',
   'training',
   'reporting',
@@ -33,13 +49,48 @@ export type PeerPhase = (typeof peerPhases)[number]
 export interface Progress {
   readonly phase: PeerPhase
   readonly round: number
-  /** Inner steps done in this round. */
+  /** Inner steps done of its lease. */
   readonly step: number
   /** Training loss of the newest step; null before the first. */
   readonly loss: number | null
   readonly tokensPerSecond: number | null
   readonly sentBytes: number
   readonly receivedBytes: number
+}
+
+/** A checkpoint by its round; round 0 is the initial one. */
+export interface CheckpointName {
+  readonly round: number
+  readonly checkpoint: Cid
+}
+
+/** One accepted contribution, as much as a merge needs of it. */
+export interface AcceptedView {
+  readonly peer: PeerId
+  readonly update: Cid
+  readonly weight: number
+}
+
+export interface ClosedRoundView {
+  readonly round: number
+  readonly seed: string
+  /** In the order of the merge; null when they are too many to tell: then the checkpoint is fetched. */
+  readonly accepted: readonly AcceptedView[] | null
+  /** The host's result; null while it merges. */
+  readonly checkpoint: Cid | null
+}
+
+export interface LeaseView {
+  readonly round: number
+  readonly steps: number
+  readonly ranges: readonly BatchRange[]
+  /** Run time; with the round it tells this lease from every other one. */
+  readonly grantedAtMs: number
+}
+
+export interface OpenRoundView extends Pick<OpenRound, 'round' | 'assigned' | 'inTime' | 'outstanding'> {
+  /** Milliseconds from this view until the round closes with what it has; null without a deadline. */
+  readonly closesInMs: number | null
 }
 
 /** The run as one peer needs to know it. */
@@ -49,115 +100,163 @@ export interface RunView {
   readonly phase: Phase
   readonly round: number
   readonly lastRound: number
-  /** Peers still missing before the first round can open. */
+  /** Peers still missing before training can begin, or begin again. */
   readonly missingPeers: number
-  readonly checkpoint: { readonly round: number; readonly checkpoint: Cid }
-  readonly open: {
-    readonly round: number
-    readonly replicas: number
-    /** Peers whose contributions are in, and peers that are still awaited. */
-    readonly contributed: number
-    readonly outstanding: number
-  } | null
+  readonly checkpoint: CheckpointName
+  readonly open: OpenRoundView | null
   readonly you: {
     readonly status: MemberStatus
-    /** Its share of the open round; null when it has none. */
-    readonly replica: number | null
-    /** Whether its contribution to the open round is in. */
-    readonly contributed: boolean
+    readonly lease: LeaseView | null
     readonly contributions: number
-    /** Round of its last accepted contribution; 0 when there is none. */
+    /** Round that counted its last accepted contribution; 0 when there is none. */
     readonly lastRound: number
+    readonly lastVerdict: Verdict | null
+    /** The first round in which an expelled peer may be in again; 0 for one that was never expelled. */
+    readonly expelledUntil: number
+    readonly stepsPerSecond: number | null
+    /** Its part of all tokens accepted so far, from 0 to 1. */
+    readonly share: number
   }
   /** Rounds that it has not merged yet, oldest first. */
-  readonly closed: readonly ClosedRound[]
-  /** Peers that hold the newest checkpoint, or contributed to those rounds, and where to reach them. */
+  readonly closed: readonly ClosedRoundView[]
+  /** Peers that contributed to those rounds, or hold the newest checkpoint, and where to reach them. */
   readonly peers: readonly {
     readonly peer: PeerId
     readonly addresses: readonly string[]
     readonly holdsCheckpoint: boolean
   }[]
+  /** The round from which the learning rate rises again, and over how many inner steps; null when it never fell. */
+  readonly rewarm: { readonly round: number; readonly steps: number } | null
 }
 
-export const protocolLimits = {
-  /** Of a view: three rounds of 256 peers, with room. */
-  maxViewBytes: 524_288,
-  /** Peers whose addresses a view tells. */
-  maxPeersTold: 64,
-} as const
+/** What became of a reported update. */
+export interface ReportAnswer {
+  readonly outcome: 'accepted' | 'late' | 'rejected'
+  /** The round that counts it, or in which it was rejected. */
+  readonly round: number
+  /** Why it was rejected, and what can be done; empty otherwise. */
+  readonly code: string
+  readonly reason: string
+  readonly remedy: string
+}
 
-const round = z.int().min(0)
-const bytes = z.int().min(0)
+/** One member as everybody may see it. */
+export interface PublicMember {
+  readonly peer: PeerId
+  readonly name: string
+  readonly status: MemberStatus
+  readonly contributions: number
+  readonly tokens: number
+  readonly bytes: number
+  readonly late: number
+  readonly rejected: number
+  readonly expired: number
+  readonly lastRound: number
+  readonly stepsPerSecond: number | null
+  readonly phase: PeerPhase | null
+}
 
-const progressSchema: z.ZodType<Progress> = z.strictObject({
-  phase: z.enum(peerPhases),
-  round,
-  step: z.int().min(0).max(1_000_000_000),
-  loss: z.number().nullable(),
-  tokensPerSecond: z.number().min(0).nullable(),
-  sentBytes: bytes,
-  receivedBytes: bytes,
-})
+/** The run as everybody may see it. */
+export interface PublicStatus {
+  readonly runId: Cid
+  readonly name: string
+  /** Name and version of the synchronisation method. */
+  readonly method: string
+  readonly phase: Phase
+  readonly round: number
+  readonly lastRound: number
+  /** Events in the log. */
+  readonly version: number
+  /** Run time in milliseconds. */
+  readonly nowMs: number
+  readonly policy: RoundPolicy
+  readonly pauseRequested: boolean
+  readonly innerSteps: number
+  readonly batchTokens: number
+  readonly checkpoint: CheckpointName
+  /** Mean training loss that the peers of the newest closed round reported, weighted by tokens. */
+  readonly loss: number | null
+  readonly medianNorm: number | null
+  readonly counts: { readonly present: number; readonly ready: number; readonly joining: number }
+  readonly open: OpenRoundView | null
+  /** Batches leased at least once; of those the ones that came back and wait for another peer, and the ones given up. */
+  readonly batches: { readonly next: number; readonly pooled: number; readonly skipped: number }
+  /** Accepted so far, also of members that are forgotten by now. */
+  readonly totals: { readonly contributions: number; readonly tokens: number; readonly bytes: number }
+  /** How many members the host remembers; `members` are those present first, and of them those with the most tokens. */
+  readonly known: number
+  readonly members: readonly PublicMember[]
+}
 
-const viewSchema: z.ZodType<RunView> = z.strictObject({
-  version: z.int().min(0),
-  phase: z.enum(['waiting', 'training', 'grace', 'merging', 'finished']),
-  round,
-  lastRound: round,
-  missingPeers: z.int().min(0),
-  checkpoint: z.strictObject({ round, checkpoint: cidSchema }),
-  open: z
-    .strictObject({
-      round,
-      replicas: z.int().min(1).max(65_536),
-      contributed: z.int().min(0),
-      outstanding: z.int().min(0),
-    })
-    .nullable(),
-  you: z.strictObject({
-    status: z.enum(['joining', 'ready', 'active', 'left', 'vanished']),
-    replica: z.int().min(0).max(65_536).nullable(),
-    contributed: z.boolean(),
-    contributions: z.int().min(0),
-    lastRound: round,
-  }),
-  closed: z
-    .array(
-      z.strictObject({
-        round,
-        accepted: z
-          .array(
-            z.strictObject({
-              peer: peerSchema,
-              update: cidSchema,
-              tokens: z.int().min(1).max(eventLimits.maxTokens),
-              loss: z.number(),
-            }),
-          )
-          .min(1)
-          .max(1024),
-        checkpoint: cidSchema.nullable(),
-      }),
-    )
-    .max(16),
-  peers: z
-    .array(z.strictObject({ peer: peerSchema, addresses: addressesSchema, holdsCheckpoint: z.boolean() }))
-    .max(protocolLimits.maxPeersTold),
-})
+/** An update that was counted or rejected, with the peer's own signed word for it. */
+export interface LedgerEntry {
+  /** In the log. */
+  readonly position: number
+  /** Run time. */
+  readonly atMs: number
+  readonly type: 'contributed' | 'rejected'
+  /** The round that counts it, or in which it was rejected. */
+  readonly round: number
+  /** The round whose lease it is for. */
+  readonly leaseRound: number
+  readonly peer: PeerId
+  readonly update: Cid
+  readonly steps: number
+  readonly tokens: number
+  readonly loss: number
+  /** Length of the update; 0 for a rejected one. */
+  readonly bytes: number
+  readonly outcome: 'accepted' | 'late' | 'rejected'
+  readonly code: string
+  readonly reason: string
+  /** The signed message in which the peer reported it: `verifyLedgerEntry` checks it without the host. */
+  readonly report: Uint8Array
+}
 
-/** The kinds of messages: what a peer sends, and what the host answers when it does not refuse. */
+export interface LedgerPage {
+  readonly entries: readonly LedgerEntry[]
+  /** Where the next page begins. A page may be empty although there are more. */
+  readonly next: number
+  /** Entries of the whole log: at `next === length` there is nothing more yet. */
+  readonly length: number
+}
+
+/** What an owner may ask for: to stand still after the open round, to go on, to end with it, to go on by other rules. */
+export type ControlAction = 'pause' | 'resume' | 'end' | { readonly policy: Partial<RoundPolicy> }
+
+/** What a peer says of its update. */
+export interface Report {
+  /** Of the lease. */
+  readonly round: number
+  readonly update: Cid
+  /** Inner steps done: the first so many batches of the lease. */
+  readonly steps: number
+  readonly tokens: number
+  /** Mean over those steps. */
+  readonly loss: number
+}
+
+/** The kinds of messages: what is sent, and what the host answers when it does not refuse. */
 export interface Messages {
   /** Asks in, or in again; harmless when it is in. */
   readonly join: { body: { name: string; addresses: string[] }; reply: null }
-  /** Has everything for the next round. */
-  readonly ready: { body: null; reply: null }
-  /** Asks for a state newer than `version`, having merged all rounds up to `applied`. */
-  readonly watch: { body: { version: number; applied: number; progress: Progress }; reply: RunView }
-  /** Its update is ready to be fetched from it; answered when it has been accepted. */
-  readonly report: { body: Omit<Accepted, 'peer'> & { round: number }; reply: null }
-  /** What it got by merging a round; answered with the host's checkpoint, or null before the host has it. */
-  readonly applied: { body: { round: number; checkpoint: Cid }; reply: { checkpoint: Cid | null } }
+  /** Has everything for the next round, and has measured itself. */
+  readonly ready: { body: { stepsPerSecond: number | null }; reply: null }
+  /** Asks for a state newer than `version`, holding this checkpoint. */
+  readonly watch: {
+    body: { version: number; held: CheckpointName | null; progress: Progress }
+    reply: RunView
+  }
+  /** Its update is ready to be fetched from it; answered when it has been judged. */
+  readonly report: { body: Report; reply: ReportAnswer }
+  /** Its merge of a round gave another checkpoint than the host's. */
+  readonly disagreed: { body: CheckpointName; reply: null }
   readonly leave: { body: null; reply: null }
+  /** For everybody, member or not. */
+  readonly status: { body: Record<string, never>; reply: PublicStatus }
+  readonly ledger: { body: { from: number; limit: number }; reply: LedgerPage }
+  /** For owners. */
+  readonly control: { body: { action: ControlAction }; reply: PublicStatus }
 }
 export type MessageKind = keyof Messages
 
@@ -168,85 +267,210 @@ type Schemas = {
   }
 }
 
-const none = z.null()
+const round = z.int().min(0)
 const positiveRound = z.int().min(1)
+const count = z.int().min(0)
+const none = z.null()
+const code = z.string().max(64)
+const reason = z.string().max(eventLimits.maxReasonLength)
+const speed = z.number().positive().nullable()
+const steps = z.int().min(1).max(eventLimits.maxSteps)
+const tokens = z.int().min(1)
+const phase = z.enum([
+  ...(['waiting', 'warmingUp', 'training', 'closing', 'coolingDown', 'paused', 'finished'] as const),
+])
+const memberStatus = z.enum(['joining', 'ready', 'active', 'left', 'vanished', 'expelled'])
+const checkpointName: z.ZodType<CheckpointName> = z.strictObject({ round, checkpoint: cidSchema })
+
+const progressSchema: z.ZodType<Progress> = z.strictObject({
+  phase: z.enum(peerPhases),
+  round,
+  step: z.int().min(0).max(eventLimits.maxSteps),
+  loss: z.number().nullable(),
+  tokensPerSecond: z.number().min(0).nullable(),
+  sentBytes: count,
+  receivedBytes: count,
+})
+
+const openSchema: z.ZodType<OpenRoundView | null> = z
+  .strictObject({
+    round: positiveRound,
+    assigned: count,
+    inTime: count,
+    outstanding: count,
+    closesInMs: z.number().min(0).nullable(),
+  })
+  .nullable()
+
+const viewSchema: z.ZodType<RunView> = z.strictObject({
+  version: count,
+  phase,
+  round,
+  lastRound: round,
+  missingPeers: count,
+  checkpoint: checkpointName,
+  open: openSchema,
+  you: z.strictObject({
+    status: memberStatus,
+    lease: z
+      .strictObject({
+        round: positiveRound,
+        steps,
+        ranges: z
+          .array(z.strictObject({ start: count, end: tokens }))
+          .min(1)
+          .max(protocolLimits.maxRanges),
+        grantedAtMs: z.number().min(0),
+      })
+      .nullable(),
+    contributions: count,
+    lastRound: round,
+    lastVerdict: z
+      .strictObject({
+        round: positiveRound,
+        outcome: z.enum(['accepted', 'late', 'rejected', 'expired']),
+        code,
+        reason,
+      })
+      .nullable(),
+    expelledUntil: round,
+    stepsPerSecond: speed,
+    share: z.number().min(0).max(1),
+  }),
+  closed: z
+    .array(
+      z.strictObject({
+        round: positiveRound,
+        seed: z.string().max(128),
+        accepted: z
+          .array(z.strictObject({ peer: peerSchema, update: cidSchema, weight: z.number().positive() }))
+          .min(1)
+          .max(protocolLimits.maxAcceptedTold)
+          .nullable(),
+        checkpoint: cidSchema.nullable(),
+      }),
+    )
+    .max(16),
+  peers: z
+    .array(z.strictObject({ peer: peerSchema, addresses: addressesSchema, holdsCheckpoint: z.boolean() }))
+    .max(protocolLimits.maxPeersTold),
+  rewarm: z.strictObject({ round: positiveRound, steps: count }).nullable(),
+})
+
+const statusSchema: z.ZodType<PublicStatus> = z.strictObject({
+  runId: cidSchema,
+  name: nameSchema,
+  method: z.string().max(64),
+  phase,
+  round,
+  lastRound: round,
+  version: count,
+  nowMs: z.number().min(0),
+  policy: roundPolicySchema,
+  pauseRequested: z.boolean(),
+  innerSteps: steps,
+  batchTokens: tokens,
+  checkpoint: checkpointName,
+  loss: z.number().nullable(),
+  medianNorm: z.number().min(0).nullable(),
+  counts: z.strictObject({ present: count, ready: count, joining: count }),
+  open: openSchema,
+  batches: z.strictObject({ next: count, pooled: count, skipped: count }),
+  totals: z.strictObject({ contributions: count, tokens: count, bytes: count }),
+  known: count,
+  members: z
+    .array(
+      z.strictObject({
+        peer: peerSchema,
+        name: nameSchema,
+        status: memberStatus,
+        contributions: count,
+        tokens: count,
+        bytes: count,
+        late: count,
+        rejected: count,
+        expired: count,
+        lastRound: round,
+        stepsPerSecond: speed,
+        phase: z.enum(peerPhases).nullable(),
+      }),
+    )
+    .max(protocolLimits.maxMembersTold),
+})
+
+const ledgerSchema: z.ZodType<LedgerPage> = z.strictObject({
+  entries: z
+    .array(
+      z.strictObject({
+        position: count,
+        atMs: z.number().min(0),
+        type: z.enum(['contributed', 'rejected']),
+        round: positiveRound,
+        leaseRound: positiveRound,
+        peer: peerSchema,
+        update: cidSchema,
+        steps,
+        tokens,
+        loss: z.number(),
+        bytes: count,
+        outcome: z.enum(['accepted', 'late', 'rejected']),
+        code,
+        reason,
+        report: z
+          .instanceof(Uint8Array)
+          .refine(({ byteLength }) => byteLength <= eventLimits.maxReportBytes) as z.ZodType<Uint8Array>,
+      }),
+    )
+    .max(protocolLimits.maxLedgerEntries),
+  next: count,
+  length: count,
+})
+
+export const reportSchema: z.ZodType<Report> = z.strictObject({
+  round: positiveRound,
+  update: cidSchema,
+  steps,
+  tokens,
+  loss: z.number(),
+})
+
+/** Names and numbers; whether they are a policy is seen when they are laid over the one in force. */
+const policyChange = z
+  .record(z.string().max(32), z.number())
+  .refine((change) => Object.keys(change).length <= 32, 'too many values') as z.ZodType<Partial<RoundPolicy>>
 
 export const messages: Schemas = {
   join: { body: z.strictObject({ name: nameSchema, addresses: addressesSchema }), reply: none },
-  ready: { body: none, reply: none },
+  ready: { body: z.strictObject({ stepsPerSecond: speed }), reply: none },
   watch: {
-    body: z.strictObject({ version: z.int().min(-1), applied: round, progress: progressSchema }),
+    body: z.strictObject({
+      version: z.int().min(-1),
+      held: checkpointName.nullable(),
+      progress: progressSchema,
+    }),
     reply: viewSchema,
   },
   report: {
-    body: z.strictObject({
+    body: reportSchema,
+    reply: z.strictObject({
+      outcome: z.enum(['accepted', 'late', 'rejected']),
       round: positiveRound,
-      update: cidSchema,
-      tokens: z.int().min(1).max(eventLimits.maxTokens),
-      loss: z.number(),
+      code,
+      reason,
+      remedy: z.string().max(eventLimits.maxReasonLength),
     }),
-    reply: none,
   },
-  applied: {
-    body: z.strictObject({ round: positiveRound, checkpoint: cidSchema }),
-    reply: z.strictObject({ checkpoint: cidSchema.nullable() }),
-  },
+  disagreed: { body: z.strictObject({ round: positiveRound, checkpoint: cidSchema }), reply: none },
   leave: { body: none, reply: none },
-}
-
-/** The run as it concerns `peer`, which has merged all rounds up to `applied`. */
-export function viewFor(state: RunState, peer: PeerId, applied: number): RunView {
-  const { open, members, policy } = state
-  const member = members[peer]!
-  const closed = state.closed.filter((each) => each.round > applied)
-  const contributed = open === null ? [] : peersOf(open.contributions)
-  const outstanding = outstandingPeers(state)
-  const ready = Object.values(members).filter(
-    ({ status }) => status === 'ready' || status === 'active',
-  ).length
-  return {
-    version: state.version,
-    phase: state.phase,
-    round: state.round,
-    lastRound: state.lastRound,
-    missingPeers:
-      state.phase === 'waiting' ? Math.max(0, (state.round === 1 ? policy.minimumPeers : 1) - ready) : 0,
-    checkpoint: state.checkpoint,
-    open:
-      open === null
-        ? null
-        : {
-            round: open.round,
-            replicas: open.replicas,
-            contributed: contributed.length,
-            outstanding: outstanding.length,
-          },
-    you: {
-      status: member.status,
-      replica: open?.assignments[peer] ?? null,
-      contributed: contributed.includes(peer),
-      contributions: member.contributions,
-      lastRound: member.lastRound,
-    },
-    closed,
-    peers: peersWorthKnowing(state, peer, closed),
-  }
-}
-
-/** Those who contributed to what is to be merged first, then holders of the newest checkpoint. */
-function peersWorthKnowing(state: RunState, peer: PeerId, closed: readonly ClosedRound[]): RunView['peers'] {
-  const { members, checkpoint } = state
-  const holds = (each: PeerId): boolean => members[each]?.applied?.checkpoint === checkpoint.checkpoint
-  const authors = closed.flatMap(({ accepted }) => accepted.map((each) => each.peer))
-  const reachable = (each: PeerId): boolean =>
-    each !== peer &&
-    members[each] !== undefined &&
-    isPresent(members[each]) &&
-    members[each].addresses.length > 0
-  const chosen = [...new Set([...authors, ...peersOf(members).filter(holds)])].filter(reachable)
-  return chosen.slice(0, protocolLimits.maxPeersTold).map((each) => ({
-    peer: each,
-    addresses: members[each]!.addresses,
-    holdsCheckpoint: holds(each),
-  }))
+  status: { body: z.strictObject({}), reply: statusSchema },
+  ledger: {
+    body: z.strictObject({ from: count, limit: z.int().min(1).max(protocolLimits.maxLedgerEntries) }),
+    reply: ledgerSchema,
+  },
+  control: {
+    body: z.strictObject({
+      action: z.union([z.enum(['pause', 'resume', 'end']), z.strictObject({ policy: policyChange })]),
+    }),
+    reply: statusSchema,
+  },
 }

@@ -2,25 +2,40 @@
  * From a log to the state that it leads to: what a host does when it starts, and anybody who checks a run's history.
  */
 import { GroundswellError } from '../core/index.ts'
-import { decodeEvent } from './events.ts'
+import { decodeEvent, type RunEvent } from './events.ts'
 import type { Log } from './log.ts'
-import { createRun, type RunState, step } from './reducer.ts'
+import { createRun, type Effect, step } from './reducer.ts'
+import type { RunState } from './state.ts'
 
-/** @throws GroundswellError `log/empty`, or `log/damaged` when an entry cannot follow those before it */
-export async function replay(log: Log): Promise<RunState> {
-  let state: RunState | undefined
+/** One event of a history: the states around it, and what it made necessary. Nothing is before the first. */
+export interface ReplayedEvent {
+  readonly event: RunEvent
+  readonly before: RunState | null
+  readonly after: RunState
+  readonly effects: readonly Effect[]
+}
+
+/**
+ * Calls `visit` after each event, in order.
+ * @throws GroundswellError `log/empty`, or `log/damaged` when an entry cannot follow those before it
+ */
+export async function replay(log: Log, visit?: (replayed: ReplayedEvent) => void): Promise<RunState> {
+  let state: RunState | null = null
   for await (const { position, bytes } of log.read(0)) {
     const event = decodeEvent(bytes, position)
-    if (state === undefined) {
+    const before: RunState | null = state
+    if (before === null) {
       if (event.type !== 'created') throw misplaced(position)
       state = createRun(event)
+      visit?.({ event, before, after: state, effects: [] })
       continue
     }
-    const { state: next, refusal } = step(state, event)
+    const { state: after, effects, refusal } = step(before, event)
     if (refusal !== undefined) throw misplaced(position)
-    state = next
+    state = after
+    visit?.({ event, before, after, effects })
   }
-  if (state === undefined) throw new GroundswellError('The run’s log is empty.', { code: 'log/empty' })
+  if (state === null) throw new GroundswellError('The run’s log is empty.', { code: 'log/empty' })
   return state
 }
 

@@ -1,17 +1,20 @@
 /**
  * A peer's copy of the merged model: the synchronisation method's state after some round, kept in step with the run by
- * merging the same updates as everybody else, or, when too much was missed, by fetching the host's checkpoint. After
- * each merge its CID is compared with the host's; who differs takes the host's.
+ * merging the same updates as everybody else, or, when too much was missed, by fetching the host's checkpoint. Where a
+ * method keeps all copies the same, its CID is compared with the host's after each merge; who differs takes the host's.
  */
 import type { Cid, Clock } from '../core/index.ts'
 import { type Blobs, type PeerId, putArtifact, type Transport } from '../swarm/index.ts'
-import type { SyncMethod, TensorLayout } from '../sync/index.ts'
+import type { Contribution, SyncMethod, TensorLayout } from '../sync/index.ts'
 import { dropArtifacts, obtainArtifact } from './artifacts.ts'
 import type { HostLink } from './host-link.ts'
-import type { RunView } from './protocol.ts'
-import type { ClosedRound } from './reducer.ts'
+import { Introductions } from './introductions.ts'
+import type { Manifest } from './manifest.ts'
+import type { CheckpointName, ClosedRoundView, RunView } from './protocol.ts'
+import { mergeContextOf } from './schedule-position.ts'
 
 export interface ReplicaInit {
+  readonly manifest: Pick<Manifest, 'inner'>
   readonly method: SyncMethod
   readonly layout: TensorLayout
   readonly transport: Transport
@@ -30,53 +33,65 @@ export type ReplicaEvent =
 const replicaLimits = {
   /** Newest checkpoints that a peer keeps for others to fetch. */
   keptCheckpoints: 2,
-  /** Addresses of one peer that are tried, and for how long each. */
-  dialledAddresses: 3,
-  dialTimeoutMs: 1500,
+  /** Updates fetched at a time. */
+  fetchesAtATime: 8,
+  /** A round whose updates are together longer than so many checkpoints is not merged here: its checkpoint is fetched. */
+  dearestMerge: 4,
 } as const
 
 export class Replica {
   private readonly init: ReplicaInit
-  /** Peers that were dialled, and those of them that answered. */
-  private readonly dialled = new Map<PeerId, Promise<void>>()
-  private readonly reachable = new Set<PeerId>()
+  private readonly known: Introductions
   private readonly keptCheckpoints: Cid[] = []
-  private state: unknown
-  private held: { round: number; checkpoint: Cid } | undefined
+  private merged: unknown
+  private newest: CheckpointName | undefined
 
   constructor(init: ReplicaInit) {
     this.init = init
+    this.known = new Introductions(init.transport)
   }
 
   /** The newest round that is merged here; -1 before the first checkpoint has come. */
   get round(): number {
-    return this.held?.round ?? -1
+    return this.newest?.round ?? -1
   }
 
-  get checkpoint(): Cid | undefined {
-    return this.held?.checkpoint
+  get held(): CheckpointName | null {
+    return this.newest ?? null
+  }
+
+  /** The method's state. Not to be changed. */
+  get state(): unknown {
+    return this.merged
   }
 
   /** The merged parameters. Not to be written to. */
   get parameters(): Float32Array {
-    return this.init.method.parameters(this.state)
+    return this.init.method.parameters(this.merged)
   }
 
-  /** Brings this copy to the newest closed round of a view. */
+  /** Whether rounds are missing here, or the checkpoint is not the host's. */
+  isBehind(view: RunView): boolean {
+    const newest = view.closed.at(-1)?.round ?? view.checkpoint.round
+    return this.round < Math.max(newest, view.checkpoint.round) || this.differs(view)
+  }
+
+  /** Whether there is something to do about it: a round too dear to merge is fetched once the host has merged it. */
+  canFollow(view: RunView): boolean {
+    if (view.checkpoint.round > this.round || this.differs(view)) return true
+    return this.canMerge(view.closed.filter(({ round }) => round > this.round))
+  }
+
+  /** Brings this copy to the newest closed round of a view, as far as the view allows. */
   async follow(view: RunView, signal: AbortSignal): Promise<void> {
-    this.introduce(view, signal)
+    this.known.introduce(view, signal)
     const closed = view.closed.filter(({ round }) => round > this.round)
-    if (this.held === undefined || !this.canMerge(closed, view)) {
-      if (view.checkpoint.round > this.round) await this.fetchCheckpoint(view, signal)
-    } else {
+    if (this.newest !== undefined && this.canMerge(closed)) {
       for (const each of closed) await this.mergeRound(each, signal)
-    }
-    const { held } = this
-    const elected = this.electedFor(view)
-    if (held !== undefined && elected !== undefined && elected !== held.checkpoint) {
-      this.init.onEvent({ type: 'disagreed', ...held, elected })
+    } else if (view.checkpoint.round > this.round) {
       await this.fetchCheckpoint(view, signal)
     }
+    if (this.differs(view)) await this.takeTheHosts(view, signal)
   }
 
   /** Forgets an update that this peer made, once nobody can ask for it. */
@@ -84,16 +99,17 @@ export class Replica {
     await this.drop([update])
   }
 
-  /** Whether nothing lies between this copy and those rounds, and fetching them costs less than a checkpoint. */
-  private canMerge(closed: readonly ClosedRound[], view: RunView): boolean {
+  /** Whether nothing lies between this copy and those rounds, and merging them costs less than a checkpoint. */
+  private canMerge(closed: readonly ClosedRoundView[]): boolean {
     const { method, layout } = this.init
-    if (closed[0] === undefined) return view.checkpoint.round <= this.round
-    if (closed[0].round !== this.round + 1) return false
-    if (closed.length === 1) return true
-    const updates = closed.reduce((total, { accepted }) => total + accepted.length, 0)
-    return (
-      updates * method.updateBytes(layout) <= method.stateBytes(layout) || view.checkpoint.round <= this.round
-    )
+    if (this.newest === undefined || closed[0]?.round !== this.round + 1) return false
+    let updates = 0
+    for (const { accepted } of closed) {
+      if (accepted === null) return false
+      updates += accepted.length
+    }
+    const dearest = closed.length === 1 ? replicaLimits.dearestMerge : 1
+    return updates * method.maximumUpdateBytes(layout) <= dearest * method.stateBytes(layout) || updates <= 2
   }
 
   /** The checkpoint that the host has for the round held here, if the view tells. */
@@ -102,65 +118,73 @@ export class Replica {
     return view.closed.find(({ round }) => round === this.round)?.checkpoint ?? undefined
   }
 
-  private async mergeRound(closed: ClosedRound, signal: AbortSignal): Promise<void> {
-    const { method, layout, host, onEvent } = this.init
-    const maxBytes = method.updateBytes(layout)
-    const contributions = []
-    for (const { peer, update, tokens } of closed.accepted) {
-      const sources = this.reachable.has(peer) ? [peer, host.host] : [host.host]
-      const bytes = await this.obtain(update, sources, maxBytes, signal)
-      contributions.push({ update: method.decodeUpdate(bytes, layout), tokens })
-    }
-    const state = method.merge(this.state, contributions)
-    const checkpoint = await this.keep(closed.round, state)
-    const foreign = closed.accepted.filter(({ peer }) => peer !== this.init.transport.self)
-    await this.drop(foreign.map(({ update }) => update))
-    onEvent({ type: 'merged', round: closed.round, checkpoint })
-    const { checkpoint: elected } = await host.request(
-      'applied',
-      { round: closed.round, checkpoint },
-      { signal },
-    )
-    if (elected !== null && elected !== checkpoint) {
-      onEvent({ type: 'disagreed', round: closed.round, checkpoint, elected })
-      await this.adopt(closed.round, elected, [], signal)
-    }
+  private differs(view: RunView): boolean {
+    if (!this.init.method.replicated || this.newest === undefined) return false
+    const elected = this.electedFor(view)
+    return elected !== undefined && elected !== this.newest.checkpoint
   }
 
-  private async fetchCheckpoint(view: RunView, signal: AbortSignal): Promise<void> {
-    const { round, checkpoint } = view.checkpoint
-    await Promise.all(this.dialled.values()) // a checkpoint is large: worth a moment to have more sources
-    const holders = view.peers.filter(
-      ({ peer, holdsCheckpoint }) => holdsCheckpoint && this.reachable.has(peer),
-    )
-    await this.adopt(
-      round,
-      checkpoint,
-      holders.map(({ peer }) => peer),
-      signal,
-    )
+  private async takeTheHosts(view: RunView, signal: AbortSignal): Promise<void> {
+    const { host, onEvent } = this.init
+    const { round, checkpoint } = this.newest!
+    onEvent({ type: 'disagreed', round, checkpoint, elected: this.electedFor(view)! })
+    // The run goes on whatever becomes of this word.
+    await host.request('disagreed', { round, checkpoint }, { signal }).catch(() => undefined)
+    signal.throwIfAborted()
+    await this.fetchCheckpoint(view, signal)
+  }
+
+  private async mergeRound(closed: ClosedRoundView, signal: AbortSignal): Promise<void> {
+    const { method, manifest, transport, onEvent } = this.init
+    const contributions = await this.obtainUpdates(closed, signal)
+    const state = method.merge(this.merged, contributions, {
+      ...mergeContextOf(manifest, method, closed),
+      self: method.replicated ? null : transport.self,
+    })
+    const checkpoint = await this.keep(closed.round, state)
+    const foreign = closed.accepted!.filter(({ peer }) => peer !== transport.self)
+    await this.drop(foreign.map(({ update }) => update))
+    onEvent({ type: 'merged', round: closed.round, checkpoint })
+  }
+
+  /** All updates of a round in the order of the merge, several being fetched at a time. */
+  private async obtainUpdates(
+    closed: ClosedRoundView,
+    signal: AbortSignal,
+  ): Promise<Contribution<unknown>[]> {
+    const { method, layout, host } = this.init
+    const maxBytes = method.maximumUpdateBytes(layout)
+    const accepted = closed.accepted!
+    const contributions = new Array<Contribution<unknown>>(accepted.length)
+    let next = 0
+    const obtainInTurn = async (): Promise<void> => {
+      for (let i = next++; i < accepted.length; i = next++) {
+        const { peer, update, weight } = accepted[i]!
+        const sources = this.known.canReach(peer) ? [peer, host.host] : [host.host]
+        const bytes = await this.obtain(update, sources, maxBytes, signal)
+        contributions[i] = { peer, update: method.decodeUpdate(bytes, layout), weight }
+      }
+    }
+    // All of them are waited for, so that nothing is under way when the caller hears of the first failure.
+    const atATime = Math.min(replicaLimits.fetchesAtATime, accepted.length)
+    const results = await Promise.allSettled(Array.from({ length: atATime }, obtainInTurn))
+    for (const result of results) if (result.status === 'rejected') throw result.reason
+    return contributions
   }
 
   /** Takes the host's checkpoint for one's own, from everybody who has it. */
-  private async adopt(
-    round: number,
-    checkpoint: Cid,
-    holders: readonly PeerId[],
-    signal: AbortSignal,
-  ): Promise<void> {
+  private async fetchCheckpoint(view: RunView, signal: AbortSignal): Promise<void> {
     const { method, layout, host, onEvent } = this.init
-    const bytes = await this.obtain(checkpoint, [...holders, host.host], method.stateBytes(layout), signal)
+    const { round, checkpoint } = view.checkpoint
+    await this.known.settled() // a checkpoint is large: worth a moment to have more sources
+    const holders = view.peers.filter((each) => each.holdsCheckpoint && this.known.canReach(each.peer))
+    const sources = [...holders.map(({ peer }) => peer), host.host]
+    const bytes = await this.obtain(checkpoint, sources, method.stateBytes(layout), signal)
     await this.keep(round, method.parseState(bytes, layout), checkpoint)
     onEvent({ type: 'fetched', round, checkpoint })
-    if (round > 0) await host.request('applied', { round, checkpoint }, { signal })
   }
 
-  private async obtain(
-    root: Cid,
-    sources: PeerId[],
-    maxBytes: number,
-    signal: AbortSignal,
-  ): Promise<Uint8Array> {
+  private obtain(root: Cid, sources: PeerId[], maxBytes: number, signal: AbortSignal): Promise<Uint8Array> {
     const { transport, blobs, clock } = this.init
     return obtainArtifact({ transport, blobs, clock, root, sources, maxBytes, signal })
   }
@@ -168,40 +192,17 @@ export class Replica {
   private async keep(round: number, state: unknown, fetched?: Cid): Promise<Cid> {
     const { blobs, method } = this.init
     const checkpoint = fetched ?? (await putArtifact(blobs, method.serialiseState(state)))
-    this.state = state
-    this.held = { round, checkpoint }
+    this.merged = state
+    this.newest = { round, checkpoint }
     this.keptCheckpoints.push(checkpoint)
-    const dropped = this.keptCheckpoints.splice(
-      0,
-      this.keptCheckpoints.length - replicaLimits.keptCheckpoints,
-    )
-    await this.drop(dropped)
+    const excess = this.keptCheckpoints.length - replicaLimits.keptCheckpoints
+    await this.drop(this.keptCheckpoints.splice(0, excess))
     return checkpoint
   }
 
   private async drop(artifacts: readonly Cid[]): Promise<void> {
     const { blobs, method, layout } = this.init
-    const maxBytes = Math.max(method.stateBytes(layout), method.updateBytes(layout))
+    const maxBytes = Math.max(method.stateBytes(layout), method.maximumUpdateBytes(layout))
     await dropArtifacts(blobs, artifacts, { artifacts: this.keptCheckpoints }, { maxBytes })
-  }
-
-  /** Dials peers that a view names, each once and in the background: the host has everything, too. */
-  private introduce(view: RunView, signal: AbortSignal): void {
-    for (const { peer, addresses } of view.peers) {
-      if (!this.dialled.has(peer)) this.dialled.set(peer, this.dial(peer, addresses, signal))
-    }
-  }
-
-  private async dial(peer: PeerId, addresses: readonly string[], signal: AbortSignal): Promise<void> {
-    for (const address of addresses.slice(0, replicaLimits.dialledAddresses)) {
-      try {
-        const options = { timeoutMs: replicaLimits.dialTimeoutMs, signal }
-        // The address is the peer's own word: whoever answers there must be that peer.
-        if ((await this.init.transport.dial(address, options)) === peer) this.reachable.add(peer)
-        return
-      } catch {
-        // An address behind a router or of another network; the next one may do, and the host always does.
-      }
-    }
   }
 }

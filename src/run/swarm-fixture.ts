@@ -17,7 +17,7 @@ import {
   putArtifact,
   type Transport,
 } from '../swarm/index.ts'
-import { createSyncMethod } from '../sync/index.ts'
+import { createSyncMethod, type DilocoSettings } from '../sync/index.ts'
 import { optimiserSchema, scheduleSchema } from '../train/index.ts'
 import type { RoundPolicy } from './events.ts'
 import { type Host, openHost } from './host.ts'
@@ -39,7 +39,7 @@ export const impatient: Partial<RoundPolicy> = { graceMs: 200, vanishAfterMs: 60
 
 export interface SwarmOptions {
   readonly rounds?: Partial<RoundPolicy>
-  readonly sync?: Partial<Manifest['sync']>
+  readonly sync?: Partial<DilocoSettings>
   readonly network?: MemoryNetwork
 }
 
@@ -202,7 +202,7 @@ export class ToySwarm {
 
 /** Puts what a toy run needs into a store. */
 async function toyManifest(blobs: Blobs, options: SwarmOptions): Promise<Manifest> {
-  const sync: Manifest['sync'] = {
+  const sync: DilocoSettings = {
     method: 'diloco',
     innerSteps: 3,
     outerLearningRate: 0.7,

@@ -1,7 +1,7 @@
 /**
- * A peer that trains: it joins a run, fetches what the run needs, and then, round after round, takes H inner steps on
- * its share of the data, publishes what it learnt, and merges what was accepted. It may be late, slow, cut off or
- * alone; it then waits, catches up and goes on, and says why. Its inner optimiser's state stays, across rounds.
+ * A peer that trains: it joins a run, fetches what the run needs, measures itself, and then works on one lease after
+ * the other, publishes what it learnt, and merges what was accepted. It may be late, slow, cut off, suspended or alone;
+ * it then waits, catches up and goes on, and says why. Its inner optimiser's state stays, across rounds.
  */
 import { type Cid, type Clock, GroundswellError, messageOf, type Random, type Signer } from '../core/index.ts'
 import { layoutOf } from '../model/index.ts'
@@ -15,38 +15,27 @@ import {
   serveBlobs,
   type Transport,
 } from '../swarm/index.ts'
-import { createSyncMethod, pseudoGradient, type SyncMethod, type TensorLayout } from '../sync/index.ts'
+import { createSyncMethod, type SyncMethod, type TensorLayout } from '../sync/index.ts'
 import { obtainArtifact } from './artifacts.ts'
 import { HostLink, linkPolicy } from './host-link.ts'
+import type { PrepareContext, Workload } from './inner-trainer.ts'
+import { remedyFor } from './judge.ts'
+import { holds, type LeaseResult, workOnLease } from './lease-work.ts'
+import { decodeLocal, encodeLocal, type LocalStore } from './local-store.ts'
 import { type Manifest, parseRunManifest } from './manifest.ts'
-import type { PeerPhase, Progress, RunView } from './protocol.ts'
+import type {
+  CheckpointName,
+  LeaseView,
+  PeerPhase,
+  Progress,
+  Report,
+  ReportAnswer,
+  RunView,
+} from './protocol.ts'
+import { reasonToCatchUp, reasonToWait, whatBecameOf } from './reasons.ts'
 import { Replica, type ReplicaEvent } from './replica.ts'
-
-/** What does the inner steps, whatever the model and the machine. */
-export interface InnerTrainer {
-  /** One optimiser step of the given number, counted over the whole run from 0, for the schedule. */
-  step(tokens: Int32Array, globalStep: number): Promise<{ loss: number; tokens: number }>
-  /** The parameters, flat in the order of the model's layout. */
-  parameters(): Promise<Float32Array>
-  /** Replaces the parameters and keeps the optimiser's state. The array is not to be written to. */
-  setParameters(flat: Float32Array): Promise<void>
-}
-
-/** An inner trainer with the data it learns from. */
-export interface Workload {
-  readonly trainer: InnerTrainer
-  /** The tokens of one step of one share of the data. */
-  batchAt(at: { step: number; replica: number; replicas: number }): Int32Array | Promise<Int32Array>
-}
-
-/** What a workload is made from. Everything fetched here is checked against its CID. */
-export interface PrepareContext {
-  readonly manifest: Manifest
-  readonly layout: TensorLayout
-  fetchBlob(cid: Cid): Promise<Uint8Array>
-  fetchArtifact(root: Cid, options: { maxBytes: number }): Promise<Uint8Array>
-  readonly signal: AbortSignal
-}
+import { roundLearningRate } from './schedule-position.ts'
+import type { Verdict } from './state.ts'
 
 export interface TrainerPeerInit {
   readonly link: JoinLink
@@ -61,6 +50,8 @@ export interface TrainerPeerInit {
   /** What people see. */
   readonly name: string
   readonly prepare: (context: PrepareContext) => Promise<Workload>
+  /** Keeps residuals over a restart of the process. */
+  readonly localStore?: LocalStore
   readonly onEvent?: (event: PeerEvent) => void
   readonly firstPatienceMs?: number
   readonly patienceMs?: number
@@ -69,11 +60,27 @@ export interface TrainerPeerInit {
 export type PeerEvent =
   | { readonly type: 'phase'; readonly phase: PeerPhase; readonly why: string }
   | { readonly type: 'joined'; readonly manifest: Manifest }
+  | { readonly type: 'measured'; readonly stepsPerSecond: number | null }
+  | { readonly type: 'leased'; readonly round: number; readonly steps: number }
   | { readonly type: 'step'; readonly round: number; readonly step: number; readonly loss: number }
-  | { readonly type: 'accepted'; readonly round: number; readonly tokens: number }
-  | { readonly type: 'refused'; readonly round: number; readonly code: string; readonly message: string }
-  /** The round closed before this peer was done with it. */
-  | { readonly type: 'missed'; readonly round: number }
+  /** `round` is that of the lease, `countedIn` a later one when it came late. */
+  | {
+      readonly type: 'accepted'
+      readonly round: number
+      readonly countedIn: number
+      readonly steps: number
+      readonly tokens: number
+    }
+  | {
+      readonly type: 'refused'
+      readonly round: number
+      readonly code: string
+      readonly message: string
+      readonly remedy: string
+    }
+  /** The lease was taken back before this peer was done with it. */
+  | { readonly type: 'missed'; readonly round: number; readonly why: string }
+  | { readonly type: 'expelled'; readonly untilRound: number; readonly reason: string; readonly remedy: string }
   | { readonly type: 'reconnecting'; readonly attempt: number; readonly why: string }
   | ReplicaEvent
 
@@ -84,16 +91,23 @@ export interface PeerStatus {
   readonly why: string
   readonly round: number
   readonly lastRound: number
+  /** Inner steps done of its lease, and those of the lease; 0 without one. */
   readonly step: number
+  readonly leaseSteps: number
+  /** Of the median peer. */
   readonly innerSteps: number
   readonly loss: number | null
   readonly tokensPerSecond: number | null
-  /** Its share of the data, as one of so many; null outside a round. */
-  readonly share: { readonly replica: number; readonly replicas: number } | null
+  /** As the host measured it, or else this peer itself. */
+  readonly stepsPerSecond: number | null
+  /** Its part of all accepted tokens, from 0 to 1. */
+  readonly share: number
   readonly contributions: number
-  /** Round of its last accepted contribution; 0 when there is none. */
+  /** Round that counted its last accepted contribution; 0 when there is none. */
   readonly lastAccepted: number
-  readonly checkpoint: { readonly round: number; readonly checkpoint: Cid } | null
+  /** What became of its newest finished lease, and what can be done about it. */
+  readonly lastVerdict: (Verdict & { readonly remedy: string }) | null
+  readonly checkpoint: CheckpointName | null
   readonly sentBytes: number
   readonly receivedBytes: number
 }
@@ -109,7 +123,20 @@ export interface PeerResult {
 const peerLimits = {
   /** Own updates that are kept for others to fetch. */
   keptUpdates: 3,
+  /** How long a peer that was asked to leave tries to hand in what it has done. */
+  partingMs: 5000,
+  /** Divergences in a row after which it is no use going on. */
+  divergences: 3,
 } as const
+
+/** What stays the same for as long as a peer takes part. */
+interface Work {
+  readonly manifest: Manifest
+  readonly method: SyncMethod
+  readonly layout: TensorLayout
+  readonly workload: Workload
+  readonly replica: Replica
+}
 
 export class TrainerPeer {
   private readonly init: TrainerPeerInit
@@ -119,25 +146,38 @@ export class TrainerPeer {
   private step = 0
   private loss: number | null = null
   private tokensPerSecond: number | null = null
+  private measured: number | null = null
   private replica: Replica | undefined
   private manifest: Manifest | undefined
   private readonly ownUpdates: Cid[] = []
-  /** The round with which this peer is done: accepted, or refused for good. */
-  private doneRound = 0
-  private lastAccepted = 0
-  private contributions = 0
+  private lease: LeaseView | null = null
+  /** The lease with which this peer is done, whatever the newest view still says. */
+  private doneWith: LeaseView | undefined
+  /** Of the method: what only this peer knows. */
+  private local: unknown
+  /** Its parameters after its newest lease, if that counts: what some methods go on from. */
+  private own: { readonly round: number; readonly parameters: Float32Array } | undefined
+  private reportMs = 0
+  private divergences = 0
+  private expelledUntil = 0
   private view: RunView | undefined
+  private contributions = 0
+  private lastAccepted = 0
+  private lastVerdict: Verdict | null = null
 
   constructor(init: TrainerPeerInit) {
     this.init = init
     this.host = new HostLink({
       ...init,
-      describe: () => ({ progress: this.progress(), applied: Math.max(0, this.replica?.round ?? 0) }),
+      describe: () => ({ progress: this.progress(), held: this.replica?.held ?? null }),
       onReconnecting: (attempt, why) => this.emit({ type: 'reconnecting', attempt, why }),
     })
   }
 
-  /** Takes part until the run is finished, or until the signal says to leave. */
+  /**
+   * Takes part until the run is finished, or until the signal says to leave: then it hands in what it has done of its
+   * lease, if that goes quickly, and says good-bye.
+   */
   async run(signal: AbortSignal): Promise<PeerResult> {
     serveBlobs(this.init.transport, this.init.blobs)
     let reason: PeerResult['reason'] = 'finished'
@@ -154,23 +194,24 @@ export class TrainerPeer {
   }
 
   status(): PeerStatus {
-    const { view, replica } = this
+    const { view, replica, manifest, lastVerdict } = this
     const { sentBytes, receivedBytes } = this.init.transport.ledger.total()
-    const share = view?.open != null && view.you.replica !== null
     return {
       phase: this.phase,
       why: this.why,
       round: view?.round ?? 0,
       lastRound: view?.lastRound ?? 0,
       step: this.step,
-      innerSteps: this.manifest?.sync.innerSteps ?? 0,
+      leaseSteps: this.lease?.steps ?? 0,
+      innerSteps: manifest === undefined ? 0 : createSyncMethod(manifest.sync).innerSteps,
       loss: this.loss,
       tokensPerSecond: this.tokensPerSecond,
-      share: share ? { replica: view!.you.replica!, replicas: view!.open!.replicas } : null,
-      contributions: this.contributions,
-      lastAccepted: this.lastAccepted,
-      checkpoint:
-        replica?.checkpoint === undefined ? null : { round: replica.round, checkpoint: replica.checkpoint },
+      stepsPerSecond: view?.you.stepsPerSecond ?? this.measured,
+      share: view?.you.share ?? 0,
+      contributions: Math.max(this.contributions, view?.you.contributions ?? 0),
+      lastAccepted: Math.max(this.lastAccepted, view?.you.lastRound ?? 0),
+      lastVerdict: lastVerdict === null ? null : { ...lastVerdict, remedy: remedyOf(lastVerdict) },
+      checkpoint: replica?.held ?? null,
       sentBytes,
       receivedBytes,
     }
@@ -183,40 +224,240 @@ export class TrainerPeer {
     this.enter('fetching', 'fetching what the run is')
     const manifest = await this.fetchManifest(signal)
     this.manifest = manifest
-    this.view = await host.join(manifest.rounds, signal)
+    await host.join(manifest.rounds, signal)
+    this.look()
     this.emit({ type: 'joined', manifest })
     const method = createSyncMethod(manifest.sync)
     const layout = layoutOf(manifest.model)
-    const replica = new Replica({ ...init, method, layout, host, onEvent: (event) => this.emit(event) })
+    const replica = new Replica({
+      ...{ ...init, manifest, method, layout, host },
+      onEvent: (event) => this.emit(event),
+    })
     this.replica = replica
     this.enter('fetching', 'fetching the tokenizer and the data')
     const workload = await this.prepare(manifest, layout, signal)
-
-    for (;;) {
-      signal.throwIfAborted()
-      this.view = host.view
-      const { view } = this
-      if (isBehind(replica, view)) {
-        await this.catchUp(replica, view, signal)
-        continue
-      }
-      if (view.phase === 'finished') break
-      if (view.you.status === 'joining') await host.request('ready', null, { signal })
-      const { open, you } = view
-      const mine = open !== null && you.replica !== null && !you.contributed && open.round > this.doneRound
-      if (mine && replica.round === open.round - 1) {
-        await this.trainRound(
-          { round: open.round, replica: you.replica!, replicas: open.replicas },
-          {
-            ...{ method, layout, workload, merged: replica, signal },
-          },
-        )
-        continue
-      }
-      this.enter('waiting', reasonToWait(view))
-      this.view = await host.waitFor((each) => each !== view, signal)
-    }
+    const work: Work = { manifest, method, layout, workload, replica }
+    this.local = await this.loadLocal(work)
+    await this.measure(work)
+    while (await this.takeTurn(work, signal)) signal.throwIfAborted()
     this.enter('finished', 'the run is finished')
+  }
+
+  /** Does the one thing that the newest view asks for; false when there is nothing more to do. */
+  private async takeTurn(work: Work, signal: AbortSignal): Promise<boolean> {
+    const { host } = this
+    const { replica } = work
+    const view = this.look()
+    if (view.you.status === 'expelled') {
+      await this.sitOut(view, signal)
+      return true
+    }
+    const lease = this.leaseIn(view)
+    if (lease !== null && this.canWorkOn(lease, work, view)) {
+      await this.workOn(lease, work, signal)
+      return true
+    }
+    if (lease !== null && Math.max(replica.round, view.checkpoint.round) >= lease.round) {
+      // The checkpoint that it starts from is history: this process was not there when it was given.
+      this.enter('waiting', `for a new lease: that of round ${lease.round} is from before this process`)
+      await host.startOver(signal)
+      return true
+    }
+    if (replica.isBehind(view) && replica.canFollow(view)) {
+      await this.catchUp(replica, view, signal)
+      return true
+    }
+    if (view.phase === 'finished' && !replica.isBehind(view)) return false
+    if (view.you.status === 'joining') {
+      await host.request('ready', { stepsPerSecond: this.measured }, { signal })
+    }
+    this.enter('waiting', reasonToWait(view))
+    await host.waitFor((each) => each !== view, signal)
+    return true
+  }
+
+  private leaseIn(view: RunView): LeaseView | null {
+    const { lease } = view.you
+    return lease !== null && this.doneWith !== undefined && holds(view, this.doneWith) ? null : lease
+  }
+
+  /** From the checkpoint before its round, which must be the run's; where the method allows it, one round earlier. */
+  private canWorkOn(lease: LeaseView, { replica, method }: Work, view: RunView): boolean {
+    if (replica.round === lease.round - 1) {
+      return view.checkpoint.round !== replica.round || !replica.isBehind(view)
+    }
+    const overlaps = method.overlapSteps > 0 && this.own?.round === lease.round - 1
+    return overlaps && replica.round === lease.round - 2 && replica.canFollow(view)
+  }
+
+  private async workOn(lease: LeaseView, work: Work, signal: AbortSignal): Promise<void> {
+    const { replica, method, workload } = work
+    this.lease = lease
+    this.step = 0
+    this.emit({ type: 'leased', round: lease.round, steps: lease.steps })
+    this.enter('training', '')
+    const own = this.own?.round === lease.round - 1 ? this.own.parameters : undefined
+    const overlaps = replica.round < lease.round - 1
+    const following = overlaps ? this.followUpTo(lease.round - 1, replica, signal) : Promise.resolve()
+    following.catch(() => undefined) // met where it is waited for
+    const start = async (): Promise<Float32Array> => {
+      await following
+      const held = overlaps ? await workload.trainer.parameters() : own
+      return method.startRound(replica.state, this.local, held)
+    }
+    try {
+      const result = await workOnLease({
+        ...{ method, workload, lease, start, clock: this.init.clock, leaving: signal },
+        overlapSteps: overlaps ? method.overlapSteps : 0,
+        look: () => ({ view: this.look(), ageMs: this.host.viewAgeMs }),
+        reportMs: this.reportMs,
+        onStep: ({ step, loss, tokensPerSecond }) => {
+          this.step = step
+          this.loss = loss
+          this.tokensPerSecond = tokensPerSecond
+          this.emit({ type: 'step', round: lease.round, step, loss })
+        },
+      })
+      this.own = undefined
+      if (result === undefined) {
+        this.doneWith = lease
+        this.emit({ type: 'missed', round: lease.round, why: whatBecameOf(lease, this.look()) })
+      } else {
+        await this.handIn(lease, result, work, signal)
+      }
+    } catch (thrown) {
+      this.own = undefined
+      await this.recover(thrown, lease, work, signal)
+    } finally {
+      this.lease = null
+    }
+  }
+
+  /** What a peer can go on after: a divergence, once or twice, and what is not to be had at the moment. */
+  private async recover(thrown: unknown, lease: LeaseView, work: Work, signal: AbortSignal): Promise<void> {
+    if (signal.aborted || !(thrown instanceof GroundswellError)) throw thrown
+    if (thrown.code === 'artifact/unavailable') {
+      await this.waitFor(this.look(), messageOf(thrown), signal)
+      return
+    }
+    if (!thrown.code.endsWith('/diverged') || ++this.divergences >= peerLimits.divergences) throw thrown
+    const { code, message } = thrown
+    this.doneWith = lease
+    const remedy = thrown.remedy ?? 'It goes on with the next lease and a fresh optimiser.'
+    this.emit({ type: 'refused', round: lease.round, code, message, remedy })
+    await work.workload.trainer.reset()
+    await this.host.startOver(signal)
+  }
+
+  private async followUpTo(round: number, replica: Replica, signal: AbortSignal): Promise<void> {
+    while (replica.round < round) await replica.follow(this.look(), signal)
+  }
+
+  /** Encodes, stores and reports. What the method keeps for itself is kept only if the update counts. */
+  private async handIn(
+    lease: LeaseView,
+    { values, steps, tokens, loss }: LeaseResult,
+    { method, layout, replica, manifest }: Work,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { clock, blobs } = this.init
+    const startedAtMs = clock.steady()
+    this.enter('reporting', 'the host is fetching this lease’s update')
+    const { round } = lease
+    const learningRate = roundLearningRate(manifest.inner, { round, innerSteps: method.innerSteps })
+    const { bytes, local } = method.encodeUpdate(
+      { state: replica.state, local: this.local, round, values, learningRate },
+      layout,
+    )
+    const update = await putArtifact(blobs, bytes)
+    this.ownUpdates.push(update)
+    const answer = await this.report({ round, update, steps, tokens, loss }, lease, signal)
+    this.doneWith = lease
+    this.reportMs = clock.steady() - startedAtMs
+    if (answer !== undefined) {
+      const { outcome, code, reason } = answer
+      this.lastVerdict = { round, outcome, code, reason }
+    }
+    if (answer !== undefined && answer.outcome !== 'rejected') {
+      this.divergences = 0
+      this.local = local
+      if (method.quantity === 'parameters') this.own = { round, parameters: values }
+      this.contributions += 1
+      this.lastAccepted = answer.round
+      this.emit({ type: 'accepted', round, countedIn: answer.round, steps, tokens })
+      await this.init.localStore?.save(encodeLocal(this.init.link.runId, method, local))
+    } else if (answer !== undefined) {
+      const { code, reason: message, remedy } = answer
+      this.emit({ type: 'refused', round, code, message, remedy })
+    }
+    const excess = this.ownUpdates.length - peerLimits.keptUpdates
+    for (const old of this.ownUpdates.splice(0, excess)) await replica.forget(old)
+  }
+
+  /** The host's answer; undefined when it would not hear of it. A signal to leave gives it some more seconds. */
+  private async report(
+    report: Report,
+    lease: LeaseView,
+    signal: AbortSignal,
+  ): Promise<ReportAnswer | undefined> {
+    using parting = partingSignal(signal, this.init.clock, peerLimits.partingMs)
+    for (;;) {
+      const view = this.look()
+      try {
+        const timeoutMs = linkPolicy.reportTimeoutMs
+        return await this.host.request('report', report, { signal: parting.signal, timeoutMs })
+      } catch (thrown) {
+        if (!(thrown instanceof RemoteError)) throw thrown
+        if (thrown.remoteCode === 'member/unknown') {
+          await this.host.rejoin(parting.signal) // taken for gone meanwhile; the lease may still be its own
+          continue
+        }
+        if (notNow.has(thrown.remoteCode) && holds(view, lease)) {
+          this.enter('reporting', `waiting to hand in: ${thrown.message}`)
+          await this.host.waitFor((each) => each !== view, parting.signal)
+          continue
+        }
+        const { remoteCode: code, message, remedy = remedyFor(thrown.remoteCode) } = thrown
+        this.emit({ type: 'refused', round: report.round, code, message, remedy })
+        return undefined
+      }
+    }
+  }
+
+  /** Merges or fetches what is missing. What has just become unavailable is there again in a newer view. */
+  private async catchUp(replica: Replica, view: RunView, signal: AbortSignal): Promise<void> {
+    this.enter(replica.round < 0 ? 'fetching' : 'merging', reasonToCatchUp(replica.round, view))
+    try {
+      await replica.follow(view, signal)
+    } catch (thrown) {
+      if (!(thrown instanceof GroundswellError) || thrown.code !== 'artifact/unavailable') throw thrown
+      await this.waitFor(view, `for what could not be fetched: ${messageOf(thrown)}`, signal)
+    }
+  }
+
+  private async waitFor(view: RunView, why: string, signal: AbortSignal): Promise<void> {
+    this.enter('waiting', why)
+    await this.host.waitFor((each) => each !== view, signal)
+  }
+
+  /** Looks on until it may come back. */
+  private async sitOut(view: RunView, signal: AbortSignal): Promise<void> {
+    const { expelledUntil: untilRound, lastVerdict } = view.you
+    const reason = lastVerdict?.reason ?? ''
+    if (untilRound !== this.expelledUntil) {
+      this.expelledUntil = untilRound
+      this.emit({ type: 'expelled', untilRound, reason, remedy: remedyFor(lastVerdict?.code ?? '') })
+    }
+    if (view.round >= untilRound || view.phase === 'finished') {
+      await this.host.rejoin(signal)
+      if (view.phase === 'finished') {
+        throw new GroundswellError(`The run has finished without this peer, which was expelled: ${reason}`, {
+          code: 'member/expelled',
+          remedy: remedyFor(lastVerdict?.code ?? ''),
+        })
+      }
+    }
+    await this.waitFor(view, `for round ${untilRound}: expelled until then, because: ${reason}`, signal)
   }
 
   private async fetchManifest(signal: AbortSignal): Promise<Manifest> {
@@ -238,95 +479,42 @@ export class TrainerPeer {
     })
   }
 
-  /** Merges or fetches what is missing. What has just become unavailable is there again in a newer view. */
-  private async catchUp(replica: Replica, view: RunView, signal: AbortSignal): Promise<void> {
-    this.enter(replica.round < 0 ? 'fetching' : 'merging', reasonToCatchUp(replica, view))
-    try {
-      await replica.follow(view, signal)
-    } catch (thrown) {
-      if (!(thrown instanceof GroundswellError) || thrown.code !== 'artifact/unavailable') throw thrown
-      this.enter('waiting', `for what could not be fetched: ${messageOf(thrown)}`)
-      await this.host.waitFor((each) => each !== view, signal)
-    }
+  private async loadLocal({ method, layout }: Work): Promise<unknown> {
+    const { localStore, link } = this.init
+    const bytes = await localStore?.load()
+    const kept = bytes === undefined ? undefined : decodeLocal(bytes, link.runId, method, layout)
+    return kept === undefined ? method.createLocal(layout) : kept.local
   }
 
-  private async trainRound(
-    at: { round: number; replica: number; replicas: number },
-    by: {
-      method: SyncMethod
-      layout: TensorLayout
-      workload: Workload
-      merged: Replica
-      signal: AbortSignal
-    },
-  ): Promise<void> {
-    const { round } = at
-    const { method, layout, workload, merged, signal } = by
+  /** Two throw-away steps, of which the first warms up and the second counts. Nothing of them remains. */
+  private async measure({ method, workload }: Work): Promise<void> {
     const { trainer } = workload
-    this.step = 0
-    this.enter('training', '')
-    await trainer.setParameters(merged.parameters)
-    const startedMs = this.init.clock.now()
-    let tokens = 0
-    let losses = 0
-    for (let i = 0; i < method.innerSteps; i++) {
-      const globalStep = (round - 1) * method.innerSteps + i
-      const { replica, replicas } = at
-      const done = await trainer.step(
-        await workload.batchAt({ step: globalStep, replica, replicas }),
-        globalStep,
-      )
-      tokens += done.tokens
-      losses += done.loss
-      this.step = i + 1
-      this.loss = done.loss
-      // A clock that jumped may give nonsense for one round, but never a negative speed.
-      this.tokensPerSecond = (1000 * tokens) / Math.max(1, this.init.clock.now() - startedMs)
-      this.emit({ type: 'step', round, step: this.step, loss: done.loss })
-      await this.init.clock.sleep(0, signal) // lets the network have its turn between steps
-      if (!this.isOpen(round)) return this.emit({ type: 'missed', round })
-    }
-    const update = method.encodeUpdate(pseudoGradient(merged.parameters, await trainer.parameters()), layout)
-    this.enter('reporting', 'the host is fetching this round’s update')
-    await this.report({ round, tokens, loss: losses / method.innerSteps }, update, signal)
-  }
-
-  private isOpen(round: number): boolean {
-    this.view = this.host.view
-    return this.view.open?.round === round
-  }
-
-  private async report(
-    about: { round: number; tokens: number; loss: number },
-    bytes: Uint8Array,
-    signal: AbortSignal,
-  ): Promise<void> {
-    const { round, tokens } = about
-    const update = await putArtifact(this.init.blobs, bytes)
-    this.ownUpdates.push(update)
-    for (;;) {
-      try {
-        const timeoutMs = linkPolicy.reportTimeoutMs
-        await this.host.request('report', { ...about, update }, { signal, timeoutMs })
-        this.doneRound = round
-        this.lastAccepted = round
-        this.contributions += 1
-        this.emit({ type: 'accepted', round, tokens })
-        break
-      } catch (thrown) {
-        if (isRemote(thrown, 'member/unknown')) {
-          await this.host.rejoin(signal) // taken for gone meanwhile; the share of the open round is still its own
-          continue
-        }
-        if (!(thrown instanceof RemoteError)) throw thrown
-        this.doneRound = round
-        this.emit({ type: 'refused', round, code: thrown.remoteCode, message: thrown.message })
-        break
+    this.enter('measuring', 'measuring how fast this machine is')
+    let elapsedMs = 0
+    try {
+      const batch = await workload.batch(0)
+      for (let i = 0; i < 2; i++) {
+        const startedAtMs = this.init.clock.steady()
+        if (method.quantity === 'gradient') await trainer.gradient(batch)
+        else await trainer.step(batch, { scheduleStep: 0, rateScale: 0 })
+        elapsedMs = this.init.clock.steady() - startedAtMs
       }
+      await trainer.reset()
+    } catch (thrown) {
+      if (!(thrown instanceof GroundswellError) || thrown.code !== 'train/diverged') throw thrown
     }
-    for (const old of this.ownUpdates.splice(0, this.ownUpdates.length - peerLimits.keptUpdates)) {
-      await this.replica!.forget(old)
-    }
+    this.measured = elapsedMs > 0 ? 1000 / elapsedMs : null
+    this.emit({ type: 'measured', stepsPerSecond: this.measured })
+  }
+
+  /** The newest view, taken note of. */
+  private look(): RunView {
+    const { view } = this.host
+    if (view === this.view) return view
+    this.view = view
+    const { lastVerdict } = view.you
+    if (lastVerdict !== null && lastVerdict.round >= (this.lastVerdict?.round ?? 0)) this.lastVerdict = lastVerdict
+    return view
   }
 
   private enter(phase: PeerPhase, why: string): void {
@@ -355,24 +543,31 @@ export class TrainerPeer {
   }
 }
 
-/** Whether rounds are missing here, or the checkpoint is not the host's. */
-function isBehind(replica: Replica, view: RunView): boolean {
-  const newest = view.closed.at(-1)?.round ?? view.checkpoint.round
-  if (replica.round < Math.max(newest, view.checkpoint.round)) return true
-  return replica.round === view.checkpoint.round && replica.checkpoint !== view.checkpoint.checkpoint
+/** Refusals of a report that end by themselves. */
+const notNow = new Set(['round/not-open', 'run/paused'])
+
+function remedyOf({ outcome, code }: Verdict): string {
+  if (outcome === 'rejected') return remedyFor(code)
+  return outcome === 'expired' ? 'Nothing has to be done: the next lease is sized by this machine’s speed.' : ''
 }
 
-function reasonToCatchUp(replica: Replica, view: RunView): string {
-  if (replica.round < 0) return `fetching the checkpoint of round ${view.checkpoint.round}`
-  return `merging what was accepted in round ${replica.round + 1}`
-}
-
-function reasonToWait(view: RunView): string {
-  const peers = (count: number): string => (count === 1 ? '1 more peer' : `${count} more peers`)
-  if (view.missingPeers > 0) return `for ${peers(view.missingPeers)} to join`
-  if (view.open === null)
-    return view.phase === 'merging' ? 'for the host to merge the round' : 'for the next round'
-  if (view.you.replica === null) return `for the next round: round ${view.open.round} is under way`
-  if (view.phase === 'grace') return `for the grace period: ${peers(view.open.outstanding)} may still report`
-  return `for ${peers(view.open.outstanding)} to report`
+/** Aborts some time after another signal does. */
+function partingSignal(signal: AbortSignal, clock: Clock, partingMs: number): { signal: AbortSignal } & Disposable {
+  const parting = new AbortController()
+  const over = new AbortController()
+  const onAbort = (): void => {
+    clock.sleep(partingMs, over.signal).then(
+      () => parting.abort(signal.reason),
+      () => undefined, // handed in before
+    )
+  }
+  signal.addEventListener('abort', onAbort, { once: true })
+  if (signal.aborted) onAbort()
+  return {
+    signal: parting.signal,
+    [Symbol.dispose]: () => {
+      signal.removeEventListener('abort', onAbort)
+      over.abort()
+    },
+  }
 }

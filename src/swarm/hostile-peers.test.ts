@@ -28,6 +28,7 @@ const small = { maxReplyBytes: 100 }
 /** Deadlines as in earnest, fifty times as fast. */
 const hastyClock: Clock = {
   now: () => Date.now(),
+  steady: () => performance.now(),
   sleep: (ms, signal) => systemClock().sleep(ms / 50, signal),
 }
 

@@ -95,6 +95,30 @@ const replySchema = z.strictObject({
   body: z.unknown(),
 })
 
+/** A signed request as it can be read by anybody who was handed it, without the transport that it came over. */
+export interface OpenedRequest {
+  /** Whose key signed it. */
+  readonly from: PeerId
+  readonly run: string
+  readonly to: string
+  readonly kind: string
+  /** Milliseconds since the Unix epoch by the sender's clock. */
+  readonly time: number
+  /** Still to be checked. */
+  readonly body: unknown
+}
+
+/** Reads a request that was kept as evidence. @throws GroundswellError `message/…` when it is none, or was changed */
+export function openSignedRequest(envelope: Uint8Array): OpenedRequest {
+  const { content, publicKey } = openEnvelope(domains.request, envelope, signedLimits.maxMessageBytes)
+  const parsed = requestSchema.safeParse(content)
+  if (!parsed.success) {
+    throw new GroundswellError('The message lacks the fields of a request.', { code: 'message/malformed' })
+  }
+  const { run, to, kind, time, body } = parsed.data
+  return { from: peerIdOf(publicKey), run, to, kind, time, body }
+}
+
 export function signedMessages(init: SignedMessagesInit): SignedMessages {
   const { transport, signer, runId, clock, session } = init
   if (peerIdOf(signer.publicKey) !== transport.self) {

@@ -6,15 +6,17 @@ import {
   createSyncMethod,
   type DilocoOptions,
   diloco,
+  type MergeContext,
   pseudoGradient,
   syncSettingsSchema,
   type TensorLayout,
 } from './index.ts'
+import { runSyncMethodSuite } from './methods-suite.ts'
 
 const layoutOfSizes = (...sizes: number[]): TensorLayout => {
   let totalSize = 0
   const entries = sizes.map((size, i) => {
-    const entry = { name: `tensor${i}`, offset: totalSize, size }
+    const entry = { name: `tensor${i}`, offset: totalSize, size, shape: [size] }
     totalSize += size
     return entry
   })
@@ -28,17 +30,33 @@ const normals = (count: number, scale: number, ...seed: (string | number)[]): Fl
 
 const plain: DilocoOptions = { innerSteps: 1, outerLearningRate: 1, outerMomentum: 0, encoding: 'float32' }
 
-/** What one peer would send, as every other peer reads it. */
-const sent = (options: DilocoOptions, layout: TensorLayout, delta: Float32Array, tokens = 1) => {
+/** The update of a peer that went by −Δ from zero. */
+const encode = (options: DilocoOptions, layout: TensorLayout, delta: Float32Array): Uint8Array => {
   const method = diloco(options)
-  return { update: method.decodeUpdate(method.encodeUpdate(delta, layout), layout), tokens }
+  const state = method.createState(layout, new Float32Array(layout.totalSize))
+  const values = delta.map((value) => -value)
+  return method.encodeUpdate({ state, local: null, round: 1, values, learningRate: 0 }, layout).bytes
+}
+
+/** What one peer would send, as every other peer reads it. */
+const sent = (options: DilocoOptions, layout: TensorLayout, delta: Float32Array, weight = 1) => {
+  const update = diloco(options).decodeUpdate(encode(options, layout, delta), layout)
+  return { peer: 'someone', update, weight }
+}
+
+const context: MergeContext = {
+  round: 1,
+  seed: 'seed',
+  learningRate: 0,
+  clipToMedianNorm: false,
+  self: null,
 }
 
 /** What an update decodes to: the merge of that update alone, by a plain outer step from zero, is its negative. */
 const decoded = (options: DilocoOptions, layout: TensorLayout, delta: Float32Array): Float32Array => {
   const method = diloco({ ...options, outerLearningRate: 1, outerMomentum: 0 })
   const zero = method.createState(layout, new Float32Array(layout.totalSize))
-  return method.parameters(method.merge(zero, [sent(options, layout, delta)])).map((value) => -value)
+  return method.parameters(method.merge(zero, [sent(options, layout, delta)], context)).map((value) => -value)
 }
 
 const expectClose = (actual: Float32Array, expected: ArrayLike<number>, tolerance: number): void => {
@@ -64,7 +82,11 @@ describe('the outer step', () => {
       const method = diloco({ ...plain, ...given })
       let state = method.createState(layout, Float32Array.from(vectors.start))
       given.parametersAfter.forEach((expected, i) => {
-        state = method.merge(state, [sent(plain, layout, Float32Array.from(vectors.pseudoGradients[i]!))])
+        state = method.merge(
+          state,
+          [sent(plain, layout, Float32Array.from(vectors.pseudoGradients[i]!))],
+          context,
+        )
         expectClose(method.parameters(state), expected, 1e-6)
       })
     },
@@ -101,7 +123,7 @@ describe('the outer step', () => {
       const contributions = batches.map((rows) =>
         sent(plain, layout, pseudoGradient(at, descend(at, gradient(at, rows))), rows.length),
       )
-      state = method.merge(state, contributions)
+      state = method.merge(state, contributions, context)
       together = descend(together, gradient(together, batches.flat()))
       expectClose(method.parameters(state), together, 1e-5)
     }
@@ -117,6 +139,7 @@ describe('the outer step', () => {
       peers.map(({ tokens, model }) =>
         sent(plain, layout, pseudoGradient(method.parameters(state), model), tokens),
       ),
+      context,
     )
     const mean = Array.from({ length: 47 }, (_, i) =>
       peers.reduce((total, { tokens, model }) => total + (tokens / 400) * model[i]!, 0),
@@ -129,9 +152,11 @@ describe('the outer step', () => {
     const method = diloco({ ...plain, outerLearningRate: 0.5 })
     const slow = normals(20, 1, 'slow')
     const fast = normals(20, 1, 'fast')
-    const merged = method.merge(method.createState(layout, slow), [
-      sent(plain, layout, pseudoGradient(slow, fast)),
-    ])
+    const merged = method.merge(
+      method.createState(layout, slow),
+      [sent(plain, layout, pseudoGradient(slow, fast))],
+      context,
+    )
     expectClose(
       method.parameters(merged),
       slow.map((value, i) => value + 0.5 * (fast[i]! - value)),
@@ -155,6 +180,7 @@ describe('the outer step', () => {
         const next = method.merge(
           state,
           [0, 1, 2].map((peer) => sent(options, layout, normals(730, 0.01, round, peer), 100 + peer)),
+          context,
         )
         expect(method.serialiseState(state)).toEqual(before)
         state = next
@@ -169,10 +195,10 @@ describe('the outer step', () => {
     const options: DilocoOptions = { ...plain, outerLearningRate: 0.7, outerMomentum: 0.9 }
     const method = diloco(options)
     const contribution = sent(options, layout, normals(9, 1, 'delta'))
-    const live = method.merge(method.createState(layout, normals(9, 1, 'start')), [contribution])
+    const live = method.merge(method.createState(layout, normals(9, 1, 'start')), [contribution], context)
     const joined = method.parseState(method.serialiseState(live), layout)
-    expect(method.serialiseState(method.merge(joined, [contribution]))).toEqual(
-      method.serialiseState(method.merge(live, [contribution])),
+    expect(method.serialiseState(method.merge(joined, [contribution], context))).toEqual(
+      method.serialiseState(method.merge(live, [contribution], context)),
     )
   })
 
@@ -180,8 +206,64 @@ describe('the outer step', () => {
     const layout = layoutOfSizes(2)
     const method = diloco(plain)
     const state = method.createState(layout, new Float32Array(2))
-    expect(() => method.merge(state, [])).toThrow(/at least one contribution/)
-    expect(() => method.merge(state, [sent(plain, layout, new Float32Array(2), 0)])).toThrow(/at least one/)
+    expect(() => method.merge(state, [], context)).toThrow(/at least one contribution/)
+    expect(() => method.merge(state, [sent(plain, layout, new Float32Array(2), 0)], context)).toThrow(
+      /at least one/,
+    )
+  })
+})
+
+runSyncMethodSuite({
+  name: 'DiLoCo, float32',
+  make: () => diloco({ ...plain, outerLearningRate: 0.7, outerMomentum: 0.9 }),
+})
+runSyncMethodSuite({
+  name: 'DiLoCo, int8',
+  make: () => diloco({ ...plain, outerLearningRate: 0.7, outerMomentum: 0.6, encoding: 'int8' }),
+})
+
+runSyncMethodSuite({
+  name: 'DiLoCo, two bits with error feedback',
+  make: () =>
+    diloco({ ...plain, outerLearningRate: 0.7, outerMomentum: 0.6, encoding: 'int2', errorFeedback: 0.9 }),
+  roundsToHalve: 20,
+})
+
+describe('error feedback', () => {
+  test('sends later what an encoding lost: the sum of what is sent follows the sum of what was learnt', () => {
+    const layout = layoutOfSizes(3000)
+    const rounds = 30
+    const gap = (errorFeedback: number | undefined): number => {
+      const method = diloco({ ...plain, encoding: 'int2', errorFeedback })
+      const state = method.createState(layout, new Float32Array(3000))
+      let local = method.createLocal(layout)
+      const sum = new Float64Array(3000)
+      const delta = normals(3000, 1e-3, 'learnt')
+      for (let round = 1; round <= rounds; round++) {
+        const values = delta.map((value) => -value)
+        const encoded = method.encodeUpdate({ state, local, round, values, learningRate: 0 }, layout)
+        local = encoded.local
+        method.decodeUpdate(encoded.bytes, layout).tensors[0]!.addScaled(sum, 1 / rounds)
+      }
+      return Math.hypot(...sum.map((value, i) => value - delta[i]!)) / Math.hypot(...delta)
+    }
+    expect(gap(undefined)).toBeGreaterThan(0.3)
+    expect(gap(1)).toBeLessThan(0.05)
+  })
+
+  test('changes nothing where an encoding loses nothing', () => {
+    const layout = layoutOfSizes(100, 7)
+    const method = diloco({ ...plain, errorFeedback: 0.9 })
+    const state = method.createState(layout, normals(107, 1, 'state'))
+    const values = normals(107, 1, 'values')
+    const local = method.createLocal(layout)
+    const encoded = method.encodeUpdate({ state, local, round: 1, values, learningRate: 0 }, layout)
+    const without = diloco(plain).encodeUpdate(
+      { state, local: null, round: 1, values, learningRate: 0 },
+      layout,
+    )
+    expect(encoded.bytes).toEqual(without.bytes)
+    expect(encoded.local!.memory.every((value) => value === 0)).toBe(true)
   })
 })
 
@@ -205,7 +287,9 @@ describe('encodings', () => {
       values.reduce((sum, value) => sum + value, 0) / values.length
     expect(mean(result.subarray(0, 5000))).toBeCloseTo(mean(delta.subarray(0, 5000)), 8)
     const large = layoutOfSizes(1_000_000)
-    expect(diloco(options).updateBytes(large) / diloco(plain).updateBytes(large)).toBeLessThan(0.2506)
+    expect(diloco(options).maximumUpdateBytes(large) / diloco(plain).maximumUpdateBytes(large)).toBeLessThan(
+      0.2506,
+    )
   })
 
   test('int8 sends small tensors, which would not shrink, as they are', () => {
@@ -236,8 +320,8 @@ describe('encodings', () => {
         fc.property(fc.array(fc.integer({ min: 1, max: 600 }), { minLength: 1, maxLength: 5 }), (sizes) => {
           const any = layoutOfSizes(...sizes)
           const method = diloco({ ...plain, encoding })
-          const bytes = method.encodeUpdate(normals(any.totalSize, 1, 'size'), any)
-          expect(bytes.byteLength).toBe(method.updateBytes(any))
+          const bytes = encode({ ...plain, encoding }, any, normals(any.totalSize, 1, 'size'))
+          expect(bytes.byteLength).toBe(method.maximumUpdateBytes(any))
           method.decodeUpdate(bytes, any)
         }),
         { numRuns: 50 },
@@ -247,12 +331,14 @@ describe('encodings', () => {
 
   test.each(['float32', 'int8'] as const)('%s bytes mean the same at any alignment', (encoding) => {
     const method = diloco({ ...plain, encoding })
-    const bytes = method.encodeUpdate(delta, layout)
+    const bytes = encode({ ...plain, encoding }, layout, delta)
     const shifted = new Uint8Array(bytes.byteLength + 3).subarray(3)
     shifted.set(bytes)
     const zero = method.createState(layout, new Float32Array(layout.totalSize))
     const merge = (from: Uint8Array) =>
-      method.parameters(method.merge(zero, [{ update: method.decodeUpdate(from, layout), tokens: 1 }]))
+      method.parameters(
+        method.merge(zero, [{ peer: 'any', update: method.decodeUpdate(from, layout), weight: 1 }], context),
+      )
     expect(merge(shifted)).toEqual(merge(bytes))
   })
 })
@@ -262,8 +348,8 @@ describe('bytes from strangers', () => {
 
   test.each(['float32', 'int8'] as const)('%s: any bytes are an error or a usable update', (encoding) => {
     const method = diloco({ ...plain, encoding })
-    const size = method.updateBytes(layout)
-    const genuine = method.encodeUpdate(normals(403, 1, 'fuzz'), layout)
+    const size = method.maximumUpdateBytes(layout)
+    const genuine = encode({ ...plain, encoding }, layout, normals(403, 1, 'fuzz'))
     const arbitrary = fc.oneof(
       fc.uint8Array({ maxLength: 64 }),
       fc.uint8Array({ minLength: size, maxLength: size }),
@@ -284,8 +370,8 @@ describe('bytes from strangers', () => {
           expect(error).toMatchObject({ code: 'sync/invalid-update' })
           return
         }
-        const merged = method.merge(zero, [{ update: update as never, tokens: 1 }])
-        expect(method.parameters(merged).every((value) => Math.abs(value) <= 1e6)).toBe(true)
+        const merged = method.merge(zero, [{ peer: 'any', update: update as never, weight: 1 }], context)
+        expect(method.parameters(merged).every((value) => Math.abs(value) <= 1.01e6)).toBe(true)
       }),
       { numRuns: 300 },
     )
@@ -293,7 +379,7 @@ describe('bytes from strangers', () => {
 
   test('a wrong length is refused whatever the frame says, before anything is allocated', () => {
     const method = diloco(plain)
-    const bytes = method.encodeUpdate(new Float32Array(403), layout)
+    const bytes = encode(plain, layout, new Float32Array(403))
     new DataView(bytes.buffer).setUint32(8, 0xffffffff, true)
     for (const wrong of [bytes.subarray(0, 11), bytes.subarray(0, 12), new Uint8Array([...bytes, 0])]) {
       expect(() => method.decodeUpdate(wrong, layout)).toThrow(/where this model needs/)
@@ -305,11 +391,12 @@ describe('bytes from strangers', () => {
     ['magic', 0],
     ['version', 4],
     ['variant', 5],
-    ['reserved', 6],
+    ['method', 6],
+    ['part', 7],
     ['count', 8],
   ])('an unknown %s is refused', (_, at) => {
     const method = diloco(plain)
-    const bytes = method.encodeUpdate(new Float32Array(403), layout)
+    const bytes = encode(plain, layout, new Float32Array(403))
     bytes[at]! ^= 0x40
     expect(() => method.decodeUpdate(bytes, layout)).toThrow(
       expect.objectContaining({ code: 'sync/invalid-update' }),
@@ -322,9 +409,9 @@ describe('bytes from strangers', () => {
       for (const encoding of ['float32', 'int8'] as const) {
         const method = diloco({ ...plain, encoding })
         const delta = new Float32Array(403)
-        const bytes = method.encodeUpdate(delta, layout)
+        const bytes = encode({ ...plain, encoding }, layout, delta)
         delta[5] = value
-        expect(() => method.encodeUpdate(delta, layout)).toThrow(
+        expect(() => encode({ ...plain, encoding }, layout, delta)).toThrow(
           expect.objectContaining({ code: 'sync/diverged' }),
         )
         new DataView(bytes.buffer).setFloat32(12, value, true) // a value, or the shift of the first tensor
@@ -337,7 +424,8 @@ describe('bytes from strangers', () => {
     const method = diloco({ ...plain, outerLearningRate: 10, outerMomentum: 0.99 })
     const one = layoutOfSizes(1)
     let state = method.createState(one, new Float32Array(1))
-    for (let i = 0; i < 2000; i++) state = method.merge(state, [sent(plain, one, Float32Array.of(-1e6))])
+    for (let i = 0; i < 2000; i++)
+      state = method.merge(state, [sent(plain, one, Float32Array.of(-1e6))], context)
     expect(Number.isFinite(method.parameters(state)[0])).toBe(true)
   })
 
@@ -356,7 +444,7 @@ describe('the wire format', () => {
     [...bytes].map((byte) => byte.toString(16).padStart(2, '0')).join('')
 
   test('of a float32 update is these bytes', () => {
-    const bytes = diloco(plain).encodeUpdate(Float32Array.of(1, -0.5, 0.25), layoutOfSizes(2, 1))
+    const bytes = encode(plain, layoutOfSizes(2, 1), Float32Array.of(1, -0.5, 0.25))
     expect(hex(bytes)).toBe(
       '47535550' + '01' + '01' + '0000' + '03000000' + '0000803f' + '000000bf' + '0000803e',
     )
@@ -365,7 +453,7 @@ describe('the wire format', () => {
   test('of an int8 update is these bytes', () => {
     // 400 values, half +1 and half −1: shift 0, σ = √(400/399), scale = 6σ/256, buckets 171 and 85.
     const values = Float32Array.from({ length: 400 }, (_, i) => (i % 2 === 0 ? 1 : -1))
-    const bytes = diloco({ ...plain, encoding: 'int8' }).encodeUpdate(values, layoutOfSizes(400))
+    const bytes = encode({ ...plain, encoding: 'int8' }, layoutOfSizes(400), values)
     expect(hex(bytes.subarray(0, 16))).toBe('47535550' + '01' + '02' + '0000' + '90010000' + '00000000')
     const codebook = new Float32Array(bytes.slice(16, 16 + 1024).buffer)
     expect([...codebook].flatMap((value, bucket) => (value === 0 ? [] : [[bucket, value]]))).toEqual([
@@ -394,7 +482,7 @@ test('a model of 3.3 million parameters is encoded, decoded and merged (seconds 
   const state = method.createState(layout, new Float32Array(layout.totalSize))
   const delta = new Float32Array(layout.totalSize).map((_, i) => ((i * 7919) % 1000) / 1e6)
   const contribution = sent(options, layout, delta)
-  const merged = method.merge(state, [contribution, contribution, contribution])
+  const merged = method.merge(state, [contribution, contribution, contribution], context)
   expect(method.parameters(merged)).toHaveLength(3_300_000)
 })
 
@@ -408,7 +496,11 @@ describe('settings', () => {
       outerMomentum: 0.9,
       encoding: 'int8',
     })
-    expect(createSyncMethod(settings)).toMatchObject({ id: 'diloco/1', innerSteps: 30 })
+    expect(createSyncMethod(settings)).toMatchObject({
+      id: 'diloco/1',
+      innerSteps: 30,
+      quantity: 'parameters',
+    })
   })
 
   test('refuse an unknown method and an unknown key', () => {

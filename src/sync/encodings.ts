@@ -1,104 +1,38 @@
 /**
- * How the numbers of an update travel: as float32, or as one byte each with a codebook per tensor.
+ * How the numbers of an update travel, tensor by tensor. The length of each follows from the size of the tensor alone,
+ * so that the length of an update follows from the layout.
  *
- * The byte encoding is the quantiser of INTELLECT-1 (https://arxiv.org/abs/2412.01152) and templar. Per tensor of n
- * values v: shift = mean(v), c = v − shift, σ = ‖c‖/√(n−1), scale = 6σ/256, q = clamp(round(c/scale + 128), 0, 255),
- * codebook[b] = mean of the c that fell into bucket b. A value decodes to codebook[q] + shift. The buckets span six
- * standard deviations; what lies beyond lands in the outermost two, whose codebook entry is their mean. A tensor
- * that would not get smaller travels as float32, so that the length of an update follows from the layout alone.
+ *   float32    4 bytes per parameter, as they are
+ *   float16    2 bytes, with one power of two per tensor        encoding-float16.ts
+ *   int8       1 byte, with a codebook of 256 per tensor        encoding-codebook.ts
+ *   fp4-e3m0   about half a byte: sign and power of two         encoding-fp4.ts
+ *   int2       a quarter of a byte, with a codebook of 4        encoding-codebook.ts; wants error feedback
  */
-import type { TensorLayout } from './method.ts'
-import { allWithin, largestMagnitude, readFloats, writeFloats } from './wire.ts'
+import type { DecodedTensor } from './aggregate.ts'
+import { int2, int8 } from './encoding-codebook.ts'
+import { float16 } from './encoding-float16.ts'
+import { float32 } from './encoding-float32.ts'
+import { fp4 } from './encoding-fp4.ts'
 
 export interface Encoding {
   /** Number in the frame. */
   readonly variant: number
   /** Bytes that a tensor of `size` values takes. */
   tensorBytes(size: number): number
+  /** Values are finite and within ±`largestMagnitude`. */
   encodeTensor(values: Float32Array, target: Uint8Array, byteOffset: number): void
   /** Checks the tensor at `byteOffset` and keeps what decoding needs; undefined when a value is not acceptable. */
-  openTensor(source: Uint8Array, byteOffset: number, size: number): EncodedTensor | undefined
+  openTensor(source: Uint8Array, byteOffset: number, size: number): DecodedTensor | undefined
 }
 
-export interface EncodedTensor {
-  /** target[i] += weight · value[i], in float64. */
-  addScaled(target: Float64Array, weight: number): void
+export type EncodingName = 'float32' | 'float16' | 'int8' | 'fp4-e3m0' | 'int2'
+
+export const encodings: Readonly<Record<EncodingName, Encoding>> = {
+  float32,
+  float16,
+  int8,
+  'fp4-e3m0': fp4,
+  int2,
 }
 
-export type EncodingName = 'float32' | 'int8'
-
-const float32: Encoding = {
-  variant: 1,
-  tensorBytes: (size) => 4 * size,
-  encodeTensor: (values, target, byteOffset) => writeFloats(target, byteOffset, values),
-  openTensor: (source, byteOffset, size) => {
-    const values = readFloats(source, byteOffset, size)
-    if (!allWithin(values, largestMagnitude)) return undefined
-    return {
-      addScaled: (target, weight) => {
-        for (let i = 0; i < size; i++) target[i] = target[i]! + weight * values[i]!
-      },
-    }
-  },
-}
-
-const buckets = 256
-const rangeInSigmas = 6
-const codebookBytes = 4 * (1 + buckets) // shift, then the codebook
-
-const travelsAsFloat32 = (size: number): boolean => 4 * size <= codebookBytes + size
-
-const int8: Encoding = {
-  variant: 2,
-  tensorBytes: (size) => (travelsAsFloat32(size) ? 4 * size : codebookBytes + size),
-  encodeTensor: (values, target, byteOffset) => {
-    const size = values.length
-    if (travelsAsFloat32(size)) return float32.encodeTensor(values, target, byteOffset)
-    let total = 0
-    for (let i = 0; i < size; i++) total += values[i]!
-    const shift = Math.fround(total / size)
-    let squares = 0
-    for (let i = 0; i < size; i++) {
-      const centred = values[i]! - shift
-      squares += centred * centred
-    }
-    const scale = (rangeInSigmas * Math.sqrt(squares / (size - 1))) / buckets
-    const codes = target.subarray(byteOffset + codebookBytes, byteOffset + codebookBytes + size)
-    const sums = new Float64Array(buckets)
-    const counts = new Float64Array(buckets)
-    for (let i = 0; i < size; i++) {
-      const centred = values[i]! - shift
-      // A constant tensor has no spread: every value falls into the middle bucket.
-      const bucket = scale > 0 ? Math.floor(centred / scale + (buckets / 2 + 0.5)) : buckets / 2
-      const code = Math.min(Math.max(bucket, 0), buckets - 1)
-      codes[i] = code
-      sums[code] = sums[code]! + centred
-      counts[code] = counts[code]! + 1
-    }
-    const head = new Float32Array(1 + buckets)
-    head[0] = shift
-    for (let b = 0; b < buckets; b++) head[1 + b] = counts[b] === 0 ? 0 : sums[b]! / counts[b]!
-    writeFloats(target, byteOffset, head)
-  },
-  openTensor: (source, byteOffset, size) => {
-    if (travelsAsFloat32(size)) return float32.openTensor(source, byteOffset, size)
-    const head = readFloats(source, byteOffset, 1 + buckets)
-    if (!allWithin(head, largestMagnitude)) return undefined
-    const table = Float32Array.from({ length: buckets }, (_, b) => head[1 + b]! + head[0]!)
-    if (!allWithin(table, largestMagnitude)) return undefined
-    const codes = source.subarray(byteOffset + codebookBytes, byteOffset + codebookBytes + size)
-    return {
-      addScaled: (target, weight) => {
-        const scaled = Float64Array.from(table, (value) => weight * value)
-        for (let i = 0; i < size; i++) target[i] = target[i]! + scaled[codes[i]!]!
-      },
-    }
-  },
-}
-
-export const encodings: Record<EncodingName, Encoding> = { float32, int8 }
-
-/** Bytes of all tensors of a layout, without the frame. */
-export function encodedBytes(encoding: Encoding, layout: TensorLayout): number {
-  return layout.entries.reduce((total, entry) => total + encoding.tensorBytes(entry.size), 0)
-}
+export const encodingNames: readonly EncodingName[] = ['float32', 'float16', 'int8', 'fp4-e3m0', 'int2']

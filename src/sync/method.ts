@@ -1,48 +1,112 @@
 /**
  * What peers exchange and how it is merged, as one interface that every low-communication method fills in: the
- * replicated state (which is all a late joiner needs), the wire format of one peer's update, the merge that every
- * peer performs for itself, and what all of it costs in bytes.
+ * state that a late joiner needs, what only the peer itself knows (residuals, momenta), the wire format of one peer's
+ * update, the merge that every peer performs for itself, and what all of it costs in bytes.
  *
  * Parameters are one flat Float32Array in the order of a layout. Everything here is arithmetic in a fixed order over
  * typed arrays, so that the same accepted updates give the same bits on every machine and checkpoints can be
  * compared by their CID.
  */
 
-/** Where each tensor lies in the flat array. Sizes and offsets count elements. */
+/** Where each tensor lies in the flat array, and its shape. Sizes and offsets count elements. */
 export interface TensorLayout {
-  readonly entries: readonly { readonly name: string; readonly offset: number; readonly size: number }[]
+  readonly entries: readonly TensorEntry[]
   readonly totalSize: number
 }
 
-/** One peer's decoded update with the number of training tokens behind it, which is its weight in the merge. */
+export interface TensorEntry {
+  readonly name: string
+  readonly offset: number
+  readonly size: number
+  /** Its product is `size`. Methods that cut matrices into tiles look at it. */
+  readonly shape: readonly number[]
+}
+
+/** One peer's decoded update. */
 export interface Contribution<Update> {
+  /** Who sent it; the same text on every machine. */
+  readonly peer: string
   readonly update: Update
-  readonly tokens: number
+  /** Its weight in the merge: training tokens, discounted when it came late. Above 0. */
+  readonly weight: number
+}
+
+/** What a merge may depend on besides state and contributions: the same values on every machine. */
+export interface MergeContext {
+  /** Counted from 1. */
+  readonly round: number
+  /** Random text of this round, fixed by what was committed before it. */
+  readonly seed: string
+  /** Inner learning rate at this round, for methods that step with averaged gradients. */
+  readonly learningRate: number
+  /** Clip each contribution's norm, tensor by tensor, to the median over the contributions (three or more). */
+  readonly clipToMedianNorm: boolean
+  /** Whose merge this is where peers hold different states (gossip); null for a host that only watches. */
+  readonly self: string | null
+}
+
+export interface EncodeInput<State, Local> {
+  readonly state: State
+  readonly local: Local
+  readonly round: number
+  /**
+   * `quantity` 'parameters': the peer's parameters θᵢ after its inner steps; 'gradient': its mean gradient at the
+   * parameters that `startRound` gave. Flat, not to be written to, not to be kept.
+   */
+  readonly values: Float32Array
+  readonly learningRate: number
 }
 
 /**
- * `State` and `Update` belong to the method; whoever drives a run passes them along without looking inside. States
- * are values: `merge` makes a new one.
+ * `State`, `Local` and `Update` belong to the method; whoever drives a run passes them along without looking inside.
+ * All are values: nothing is changed in place.
  */
-export interface SyncMethod<State = unknown, Update = unknown> {
-  /** Name and version of the method and of both formats, such as `diloco/1`. */
+export interface SyncMethod<State = unknown, Local = unknown, Update = unknown> {
+  /** Name and version of the method and of its formats, such as `diloco/1`. */
   readonly id: string
-  /** Inner optimiser steps of a peer between two merges (H). */
+  /** What `encodeUpdate` is given. */
+  readonly quantity: 'parameters' | 'gradient'
+  /** Inner optimiser steps of a peer between two exchanges (H); 1 where gradients are exchanged. */
   readonly innerSteps: number
+  /** Inner steps of the next round that a peer may take before it applies the merge of this one (τ). */
+  readonly overlapSteps: number
+  /** Whether all peers hold the same state after a merge, so that its CID can be compared. */
+  readonly replicated: boolean
+
   createState(layout: TensorLayout, parameters: Float32Array): State
-  /** The merged parameters θ, from which the next inner steps start. Not to be written to. */
+  /** The merged parameters θ. Not to be written to. */
   parameters(state: State): Float32Array
-  /** Encodes the pseudo-gradient Δ = θ − θᵢ of one peer; throws `sync/diverged` when it holds what no peer accepts. */
-  encodeUpdate(pseudoGradient: Float32Array, layout: TensorLayout): Uint8Array
-  /** Checks bytes from a stranger, size first; throws `sync/invalid-update`. */
+  /** What a peer knows that has taken part in nothing yet. */
+  createLocal(layout: TensorLayout): Local
+  /**
+   * The parameters with which a peer's next inner steps go on. `own` are those that it holds now, undefined when it has
+   * none of its own: for most methods the merged ones whatever `own` is. Not to be written to.
+   */
+  startRound(state: State, local: Local, own: Float32Array | undefined): Float32Array
+  /**
+   * One peer's update, and its `local` in case the update is accepted; otherwise the one before stays.
+   * @throws GroundswellError `sync/diverged` when it would hold what no peer accepts
+   */
+  encodeUpdate(
+    input: EncodeInput<State, Local>,
+    layout: TensorLayout,
+  ): { readonly bytes: Uint8Array; readonly local: Local }
+  /** Checks bytes from a stranger, size first. @throws GroundswellError `sync/invalid-update` */
   decodeUpdate(bytes: Uint8Array, layout: TensorLayout): Update
+  /** √Σ over tensors of the update's squares, for checks; as cheap as decoding. */
+  updateNorm(update: Update): number
   /** The outer step. The order of `contributions` matters to the last bits: all peers use the one in the log. */
-  merge(state: State, contributions: readonly Contribution<Update>[]): State
+  merge(state: State, contributions: readonly Contribution<Update>[], context: MergeContext): State
+
   serialiseState(state: State): Uint8Array
-  /** Checks bytes from a stranger, size first; throws `sync/invalid-state`. */
+  /** Checks bytes from a stranger, size first. @throws GroundswellError `sync/invalid-state` */
   parseState(bytes: Uint8Array, layout: TensorLayout): State
-  /** Exact size of an encoded update: a fetch may refuse anything else before it allocates. */
-  updateBytes(layout: TensorLayout): number
+  /** For a peer's own disk, so that a restart keeps its residuals. */
+  serialiseLocal(local: Local): Uint8Array
+  /** @throws GroundswellError `sync/invalid-state` */
+  parseLocal(bytes: Uint8Array, layout: TensorLayout): Local
+  /** No update is longer: a fetch refuses more before it allocates. */
+  maximumUpdateBytes(layout: TensorLayout): number
   /** Exact size of a serialised state. */
   stateBytes(layout: TensorLayout): number
 }

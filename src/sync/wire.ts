@@ -1,21 +1,39 @@
 /**
- * The frame of both binary formats of this room: twelve bytes that say what follows, then little-endian numbers.
+ * The frame of the binary formats of this room: twelve bytes that say what follows, then little-endian numbers.
  *
- *   0  4 bytes  magic, ASCII
+ *   0  4 bytes  magic, ASCII: GSUP an update, GSST a state, GSLO what one peer keeps for itself
  *   4  uint8    version of the format
  *   5  uint8    variant (how the numbers are encoded)
- *   6  uint16   zero
- *   8  uint32   number of parameters
+ *   6  uint8    method, as in `methodNumbers`
+ *   7  uint8    part of the model, for methods that exchange it in parts; else zero
+ *   8  uint32   number of parameters of the model
  */
 import { GroundswellError } from '../core/index.ts'
 
 export const frameBytes = 12
+
+/** Byte 6 of the frame: what one method wrote is never read as another's. */
+export const methodNumbers = {
+  diloco: 0,
+  'streaming-diloco': 1,
+  'sparse-loco': 2,
+  'data-parallel': 3,
+  demo: 4,
+  distro: 5,
+  noloco: 6,
+  decoupled: 7,
+} as const
+
+export type MethodName = keyof typeof methodNumbers
 
 /** What the twelve bytes say. */
 export interface Frame {
   readonly magic: string
   readonly version: number
   readonly variant: number
+  readonly method: MethodName
+  /** 0 for methods that exchange the whole model. */
+  readonly part: number
   readonly count: number
 }
 
@@ -26,34 +44,68 @@ export function writeFrame(target: Uint8Array, frame: Frame): void {
   for (let i = 0; i < 4; i++) view.setUint8(i, frame.magic.charCodeAt(i))
   view.setUint8(4, frame.version)
   view.setUint8(5, frame.variant)
-  view.setUint16(6, 0, true)
+  view.setUint8(6, methodNumbers[frame.method])
+  view.setUint8(7, frame.part)
   view.setUint32(8, frame.count, true)
 }
 
-/** Checks that `bytes` have the expected length and then the expected frame; `code` and `what` go into the error. */
+/** What bytes from a stranger are called in the error that refuses them. */
+export interface Refusal {
+  readonly code: string
+  readonly what: string
+}
+
+export const refusedUpdate: Refusal = { code: 'sync/invalid-update', what: 'The update' }
+export const refusedState: Refusal = { code: 'sync/invalid-state', what: 'The checkpoint' }
+export const refusedLocal: Refusal = { code: 'sync/invalid-state', what: 'The peer’s own state' }
+
+export function refuse({ code, what }: Refusal, reason: string): never {
+  throw new GroundswellError(`${what} ${reason}.`, { code })
+}
+
+/** Checks that `bytes` have the expected length and then the expected frame. */
 export function expectFrame(
   bytes: Uint8Array,
   expected: Frame & { readonly totalBytes: number },
-  error: { readonly code: string; readonly what: string },
+  refusal: Refusal,
 ): void {
-  const refuse = (reason: string): never => {
-    throw new GroundswellError(`${error.what} ${reason}.`, { code: error.code })
-  }
   if (bytes.byteLength !== expected.totalBytes) {
-    refuse(`has ${bytes.byteLength} bytes where this model needs ${expected.totalBytes}`)
+    refuse(refusal, `has ${bytes.byteLength} bytes where this model needs ${expected.totalBytes}`)
   }
+  expectFrameFields(bytes, expected, refusal)
+}
+
+/** The same for formats whose length does not follow from the layout: its bounds are checked instead. */
+export function expectFrameWithin(
+  bytes: Uint8Array,
+  expected: Frame & { readonly leastBytes: number; readonly mostBytes: number },
+  refusal: Refusal,
+): void {
+  const { leastBytes, mostBytes } = expected
+  if (bytes.byteLength < leastBytes || bytes.byteLength > mostBytes) {
+    refuse(refusal, `has ${bytes.byteLength} bytes where this model needs ${leastBytes} to ${mostBytes}`)
+  }
+  expectFrameFields(bytes, expected, refusal)
+}
+
+function expectFrameFields(bytes: Uint8Array, expected: Frame, refusal: Refusal): void {
   const view = new DataView(bytes.buffer, bytes.byteOffset, frameBytes)
   const magic = String.fromCharCode(...bytes.subarray(0, 4))
-  if (magic !== expected.magic) refuse(`does not begin with “${expected.magic}”`)
+  if (magic !== expected.magic) refuse(refusal, `does not begin with “${expected.magic}”`)
   if (view.getUint8(4) !== expected.version) {
-    refuse(`has format version ${view.getUint8(4)} where ${expected.version} is spoken`)
+    refuse(refusal, `has format version ${view.getUint8(4)} where ${expected.version} is spoken`)
   }
   if (view.getUint8(5) !== expected.variant) {
-    refuse(`is encoded as variant ${view.getUint8(5)} where this run uses ${expected.variant}`)
+    refuse(refusal, `is encoded as variant ${view.getUint8(5)} where this run uses ${expected.variant}`)
   }
-  if (view.getUint16(6, true) !== 0) refuse('has set bits that are reserved')
+  if (view.getUint8(6) !== methodNumbers[expected.method]) {
+    refuse(refusal, `is of method ${view.getUint8(6)}, not of ${expected.method}`)
+  }
+  if (view.getUint8(7) !== expected.part) {
+    refuse(refusal, `is of part ${view.getUint8(7)} where part ${expected.part} is due`)
+  }
   if (view.getUint32(8, true) !== expected.count) {
-    refuse(`is for ${view.getUint32(8, true)} parameters where this model has ${expected.count}`)
+    refuse(refusal, `is for ${view.getUint32(8, true)} parameters where this model has ${expected.count}`)
   }
 }
 
@@ -84,6 +136,8 @@ export function readFloats(source: Uint8Array, byteOffset: number, count: number
  * run produces and far enough below float32's largest value that no sequence of merges can reach infinity.
  */
 export const largestMagnitude = 1e6
+/** What rounding may make of it in an encoding that rounds. */
+export const largestRounded = 1.01e6
 
 /** Whether all values are finite and within `limit`. */
 export function allWithin(values: Float32Array, limit: number): boolean {

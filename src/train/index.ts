@@ -12,6 +12,7 @@ export {
   emptyGradientSums,
   type GradientStepOptions,
   initialTrainingState,
+  isDecayed,
   type TrainStepOptions,
 } from './step.ts'
 export { type StepOptions, stepPrograms } from './step-runner.ts'

@@ -166,7 +166,7 @@ function optimise(
         firstMoment: state[first],
         secondMoment: state[second],
         gradient: clipped.gradients[i]!,
-        weightDecay: decays(name, optimiser) ? optimiser.weightDecay : 0,
+        weightDecay: isDecayed(name, optimiser) ? optimiser.weightDecay : 0,
       },
       scalars,
     )
@@ -192,7 +192,11 @@ export function inputsAndTargets(tokens: Tensor): { tokens: Tensor; targets: Ten
   }
 }
 
-function decays(name: string, { decayNorms, decayEmbeddings }: OptimiserSettings): boolean {
+/** Whether weight decay applies to the parameter of this name. */
+export function isDecayed(
+  name: string,
+  { decayNorms, decayEmbeddings }: Pick<OptimiserSettings, 'decayNorms' | 'decayEmbeddings'>,
+): boolean {
   if (isNormalization(name)) return decayNorms
   return name === embeddingName || name === outputName ? decayEmbeddings : true
 }

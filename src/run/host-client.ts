@@ -1,0 +1,93 @@
+/**
+ * Asking a host without being a peer of its run: for onlookers, for whoever checks the ledger, and for owners.
+ */
+import { type Clock, GroundswellError, type Signer } from '../core/index.ts'
+import { type JoinLink, type SignedMessages, signedMessages, type Transport } from '../swarm/index.ts'
+import {
+  type ControlAction,
+  type LedgerPage,
+  type MessageKind,
+  type Messages,
+  messages,
+  protocolLimits,
+  type PublicStatus,
+} from './protocol.ts'
+
+export interface HostClientInit {
+  readonly link: JoinLink
+  readonly transport: Transport
+  /** Of the transport's identity. */
+  readonly signer: Signer
+  readonly clock: Clock
+  /** 16 random bytes, fresh for this process. */
+  readonly session: Uint8Array
+}
+
+const dialTimeoutMs = 5000
+const answerTimeoutMs = 20_000
+
+export class HostClient {
+  private readonly init: HostClientInit
+  private readonly messages: SignedMessages
+
+  constructor(init: HostClientInit) {
+    this.init = init
+    this.messages = signedMessages({ ...init, runId: init.link.runId })
+  }
+
+  /** Dials the addresses of the link. @throws GroundswellError `join/unreachable` */
+  async connect(signal?: AbortSignal): Promise<void> {
+    const { link, transport } = this.init
+    let cause: unknown
+    for (const address of link.addresses) {
+      try {
+        await transport.dial(address, { timeoutMs: dialTimeoutMs, ...(signal && { signal }) })
+        return
+      } catch (thrown) {
+        signal?.throwIfAborted()
+        cause = thrown
+      }
+    }
+    throw unreachableHost(link, cause)
+  }
+
+  status(signal?: AbortSignal): Promise<PublicStatus> {
+    return this.ask('status', {}, protocolLimits.maxStatusBytes, signal)
+  }
+
+  /** Entries from a position of the log on; go on with `next` until it is `length`. */
+  ledger(
+    options: { readonly from: number; readonly limit?: number },
+    signal?: AbortSignal,
+  ): Promise<LedgerPage> {
+    const { from, limit = protocolLimits.maxLedgerEntries } = options
+    return this.ask('ledger', { from, limit }, protocolLimits.maxLedgerBytes, signal)
+  }
+
+  /** For owners of the run; the status afterwards. */
+  control(action: ControlAction, signal?: AbortSignal): Promise<PublicStatus> {
+    return this.ask('control', { action }, protocolLimits.maxStatusBytes, signal)
+  }
+
+  private ask<Kind extends MessageKind>(
+    kind: Kind,
+    body: Messages[Kind]['body'],
+    maxReplyBytes: number,
+    signal: AbortSignal | undefined,
+  ): Promise<Messages[Kind]['reply']> {
+    return this.messages.signedRequest<Messages[Kind]['reply']>(this.init.link.host, {
+      ...{ kind, body, reply: messages[kind].reply, maxReplyBytes, timeoutMs: answerTimeoutMs },
+      ...(signal && { signal }),
+    })
+  }
+}
+
+/** What whoever uses a join link sees when nobody is there. */
+export function unreachableHost(link: JoinLink, cause: unknown): GroundswellError {
+  const where = link.addresses.map((address) => address.replace(/\/p2p\/.*/, '')).join(' or ')
+  return new GroundswellError(`Nobody answers at ${where}: the host may have stopped.`, {
+    code: 'join/unreachable',
+    remedy: 'Check that the host is running, then use the newest link that it printed.',
+    cause,
+  })
+}

@@ -1,0 +1,64 @@
+/**
+ * How rounds open and close, who may take part and what is done about trouble. The manifest pins the policy that a run
+ * begins with; its owner may change it while the run goes on, and then the log says so.
+ */
+import { z } from 'zod'
+
+export interface RoundPolicy {
+  /** Rounds after which the run is finished. */
+  readonly rounds: number
+  /** Peers that must be ready before training begins, or begins again after everybody had gone. */
+  readonly minimumPeers: number
+  /** Peers that may be in the run at a time. */
+  readonly maximumPeers: number
+  /** Once enough are ready, how long to wait for those who are still fetching what they need. */
+  readonly warmupMs: number
+  /** Share of a round's peers whose contributions start the grace period. */
+  readonly quorum: number
+  /** How long a round stays open after its quorum. */
+  readonly graceMs: number
+  /** After this time a round closes with whatever it has, once that is at least one contribution. */
+  readonly maxRoundMs: number
+  /** Silence after which a peer counts as gone. */
+  readonly vanishAfterMs: number
+  /**
+   * By how many rounds an update may come late and still count, in the round that is open then and with its tokens
+   * divided by 1 + lateness. Beyond, the lease expires: the update is refused and its batches return to the pool.
+   */
+  readonly maximumStaleness: number
+  /** A fast peer gets at most this many times the inner steps of the median peer. */
+  readonly maximumSpeedup: number
+  /** Inner steps over which the learning rate rises again after everybody had gone. */
+  readonly rewarmSteps: number
+  /** Refused updates in a row after which a peer is expelled… */
+  readonly maximumStrikes: number
+  /** …for so many rounds. */
+  readonly expulsionRounds: number
+  /** An update whose norm is more than this many times the median of the last accepted ones is refused. */
+  readonly maximumNormFactor: number
+}
+
+const milliseconds = (least: number, most: number): z.ZodInt => z.int().min(least).max(most)
+const day = 86_400_000
+
+export const roundPolicySchema: z.ZodType<RoundPolicy> = z
+  .strictObject({
+    rounds: z.int().min(1).max(10_000_000),
+    minimumPeers: z.int().min(1).max(10_000).default(1),
+    maximumPeers: z.int().min(1).max(10_000).default(256),
+    warmupMs: milliseconds(0, day).default(60_000),
+    quorum: z.number().gt(0).max(1).default(0.67),
+    graceMs: milliseconds(0, day).default(10_000),
+    maxRoundMs: milliseconds(1000, 7 * day).default(3_600_000),
+    vanishAfterMs: milliseconds(500, 3_600_000).default(15_000),
+    maximumStaleness: z.int().min(0).max(8).default(1),
+    maximumSpeedup: z.number().min(1).max(64).default(4),
+    rewarmSteps: z.int().min(0).max(1_000_000).default(20),
+    maximumStrikes: z.int().min(1).max(100).default(3),
+    expulsionRounds: z.int().min(1).max(1_000_000).default(20),
+    maximumNormFactor: z.number().min(1).max(1e6).default(10),
+  })
+  .refine(({ minimumPeers, maximumPeers }) => minimumPeers <= maximumPeers, {
+    path: ['minimumPeers'],
+    message: 'more than maximumPeers: training would never begin',
+  })

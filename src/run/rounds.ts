@@ -1,0 +1,214 @@
+/**
+ * How a round opens and closes, by itself and as soon as it can: the part of the machine that needs no event. Opening
+ * and closing look at all members; nothing else does.
+ */
+import { sha256 } from '@noble/hashes/sha2.js'
+import { Map as PersistentMap } from 'immutable'
+import { base16 } from 'multiformats/bases/base16'
+import { encodeCanonical } from '../core/index.ts'
+import type { PeerId } from '../swarm/index.ts'
+import { boundedSpeed, dispense, medianSpeed, measuredSpeed, refillPool, stepsFor } from './leases.ts'
+import { giveUpLease, isRemembered } from './membership.ts'
+import {
+  type Accepted,
+  type BatchRange,
+  isPresent,
+  type Member,
+  type OpenRound,
+  reducerLimits,
+  type RunState,
+} from './state.ts'
+
+/** Advances as far as possible without another event. */
+export function settle(state: RunState): RunState {
+  let settled = state.counts.present === 0 && !state.cold ? goCold(state) : state
+  for (;;) {
+    const next = advance(settled)
+    if (next === settled) return settled
+    settled = next
+  }
+}
+
+function advance(state: RunState): RunState {
+  switch (state.phase) {
+    case 'waiting':
+    case 'warmingUp':
+      return advanceBetweenRounds(state)
+    case 'training':
+    case 'closing':
+      return advanceOpenRound(state, state.open!)
+    // The host's merge, the owner, or nothing.
+    case 'coolingDown':
+    case 'paused':
+    case 'finished':
+      return state
+    default:
+      throw new TypeError(`no phase ${String(state.phase satisfies never)}`)
+  }
+}
+
+function advanceBetweenRounds(state: RunState): RunState {
+  const { counts, policy, phase, nowMs } = state
+  if (state.round > state.lastRound) {
+    return { ...state, phase: 'finished', round: state.lastRound, warmupDeadlineMs: null }
+  }
+  if (state.pauseRequested) return { ...state, phase: 'paused', warmupDeadlineMs: null }
+  if (!state.cold) {
+    // With nobody ready the round opens for updates that come late.
+    const leased = counts.present - counts.ready - counts.joining
+    return counts.ready + leased > 0 ? openRound(state) : state
+  }
+  if (counts.ready < policy.minimumPeers) {
+    return phase === 'waiting' ? state : { ...state, phase: 'waiting', warmupDeadlineMs: null }
+  }
+  const warmupDeadlineMs = state.warmupDeadlineMs ?? nowMs + policy.warmupMs
+  if (counts.joining === 0 || warmupDeadlineMs <= nowMs) return openRound(state)
+  return phase === 'warmingUp' ? state : { ...state, phase: 'warmingUp', warmupDeadlineMs }
+}
+
+function advanceOpenRound(state: RunState, open: OpenRound): RunState {
+  const { counts, policy, nowMs, phase } = state
+  const { outstanding, inTime, quorumReached } = open
+  if (open.contributions.isEmpty()) {
+    if (outstanding > 0) return state
+    // Every lease of this round came back: the round begins anew with those who are ready, or waits for some.
+    const leased = counts.present - counts.ready - counts.joining
+    if (counts.ready === 0 && leased > 0) return state
+    return withoutOpenRound(state)
+  }
+  // Rounded, so that two thirds written as 0.67 are two of three.
+  const quorum = Math.max(1, Math.round(policy.quorum * (inTime + outstanding)))
+  const reached = quorumReached || inTime >= quorum
+  const latestMs = open.openedAtMs + policy.maxRoundMs
+  const graceEndsMs = quorumReached ? open.deadlineMs! : nowMs + policy.graceMs
+  const deadlineMs = reached ? Math.min(latestMs, graceEndsMs) : latestMs
+  if (outstanding === 0 || deadlineMs <= nowMs) return closeRound(state, open)
+  const after = reached ? 'closing' : 'training'
+  if (phase === after && deadlineMs === open.deadlineMs && reached === quorumReached) return state
+  return { ...state, phase: after, open: { ...open, deadlineMs, quorumReached: reached } }
+}
+
+/** Whoever comes next trains this round anew; if the owner wanted it to be the last, the one before it was. */
+function withoutOpenRound(state: RunState): RunState {
+  const ends = state.endRequested && state.counts.present === 0
+  return { ...state, phase: 'waiting', open: null, lastRound: ends ? state.round - 1 : state.lastRound }
+}
+
+/** The last one has gone: nobody comes back in time any more, so all leases return. */
+function goCold(state: RunState): RunState {
+  return { ...returnLeases(state, () => true), cold: true }
+}
+
+/** Takes back the leases of those who are gone and of those present who are too late, and forgets who left no trace. */
+function returnLeases(state: RunState, isOver: (member: Member) => boolean): RunState {
+  const { nowMs } = state
+  const returned: BatchRange[] = []
+  let { present, ready, joining } = state.counts
+  const members = state.members.withMutations((mutable) => {
+    for (const [peer, member] of state.members) {
+      if (member.lease === null || !isOver(member)) continue
+      returned.push(...member.lease.ranges)
+      const after = giveUpLease(member)
+      if (isPresent(member)) {
+        ready += 1
+        mutable.set(peer, { ...after, status: 'ready', stepsPerSecond: slower(member, nowMs) })
+      } else if (isRemembered(after)) mutable.set(peer, after)
+      else mutable.delete(peer)
+    }
+  })
+  const batches = { ...state.batches, returned: state.batches.returned.push(...returned) }
+  return { ...state, members, batches, counts: { present, ready, joining } }
+}
+
+/** Who could not do its lease in time is slower than was thought, though not by more than half at once. */
+function slower({ stepsPerSecond, lease }: Member, nowMs: number): number {
+  const atMost = measuredSpeed(lease!.steps, nowMs - lease!.grantedAtMs)
+  return stepsPerSecond === null
+    ? atMost
+    : boundedSpeed(Math.max(stepsPerSecond / 2, Math.min(stepsPerSecond, atMost)))
+}
+
+/** Everyone who is ready gets a lease of this round, whoever came first first. */
+function openRound(before: RunState): RunState {
+  const { round, nowMs, innerSteps, policy } = before
+  const state = forgetLongestGone(
+    returnLeases(
+      before,
+      (member) => !isPresent(member) || round - member.lease!.round > policy.maximumStaleness,
+    ),
+  )
+  const coming: [PeerId, Member][] = []
+  // Of those back in a round that begins anew.
+  let outstanding = 0
+  for (const entry of state.members) {
+    if (entry[1].status === 'ready') coming.push(entry)
+    else if (entry[1].status === 'active' && entry[1].lease!.round === round) outstanding += 1
+  }
+  coming.sort(([, a], [, b]) => a.since - b.since)
+  const median = medianSpeed(coming.map(([, { stepsPerSecond }]) => stepsPerSecond))
+  const dispenser = dispense(refillPool(state.batches))
+  const { maximumSpeedup } = policy
+  const members = state.members.withMutations((mutable) => {
+    for (const [peer, member] of coming) {
+      const steps = stepsFor(member.stepsPerSecond, median, { innerSteps, maximumSpeedup })
+      const lease = { round, steps, ranges: dispenser.take(steps), grantedAtMs: nowMs }
+      mutable.set(peer, { ...member, status: 'active', lease })
+    }
+  })
+  const assigned = coming.length + outstanding
+  return {
+    ...state,
+    phase: 'training',
+    members,
+    batches: dispenser.rest(),
+    counts: { ...state.counts, ready: 0 },
+    cold: false,
+    rewarmRound: state.cold && round > 1 ? round : state.rewarmRound,
+    warmupDeadlineMs: null,
+    open: {
+      round,
+      openedAtMs: nowMs,
+      assigned,
+      outstanding: assigned,
+      inTime: 0,
+      contributions: PersistentMap(),
+      deadlineMs: null,
+      quorumReached: false,
+    },
+  }
+}
+
+function forgetLongestGone(state: RunState): RunState {
+  const excess = state.members.size - state.counts.present - reducerLimits.maxDeparted
+  if (excess <= 0) return state
+  const gone = [...state.members].filter(([, member]) => !isPresent(member))
+  gone.sort(([, a], [, b]) => a.since - b.since)
+  return { ...state, members: state.members.deleteAll(gone.slice(0, excess).map(([peer]) => peer)) }
+}
+
+function closeRound(state: RunState, { contributions }: OpenRound): RunState {
+  const { round } = state
+  const accepted = [...contributions.values()].sort((a, b) => (a.peer < b.peer ? -1 : 1))
+  const commitment = accepted.map(({ peer, update, weight }) => [peer, update, weight])
+  const seed = base16.baseEncode(sha256(encodeCanonical([state.seed, round, commitment])))
+  const all = [...state.closed, { round, seed, accepted, checkpoint: null }]
+  const closed = all.slice(-reducerLimits.keptRounds)
+  const dropped = all.slice(0, -reducerLimits.keptRounds).flatMap((each) => each.accepted)
+  return {
+    ...state,
+    phase: 'coolingDown',
+    seed,
+    open: null,
+    closed,
+    updates: state.updates.withMutations((mutable) => {
+      for (const { update } of dropped) mutable.delete(update)
+    }),
+    medianNorm: medianNorm(closed.flatMap((each) => each.accepted)),
+  }
+}
+
+function medianNorm(accepted: readonly Accepted[]): number {
+  const norms = Float64Array.from(accepted, ({ norm }) => norm).sort()
+  const middle = norms.length >> 1
+  return norms.length % 2 === 1 ? norms[middle]! : (norms[middle - 1]! + norms[middle]!) / 2
+}

@@ -1,0 +1,213 @@
+/**
+ * The two-dimensional orthonormal cosine transform (DCT-II) of small tiles and its inverse, for methods that pick the
+ * largest coefficients of a momentum rather than its largest values. Peers must agree on the signs of what comes back, so
+ * every operation is one that IEEE 754 fixes, cosines included; engines' own differ in the last bits.
+ *
+ * One transform is Lee's recursion (IEEE ASSP 32(6), 1984), which halves even lengths: with αᵢ = xᵢ + xₙ₋₁₋ᵢ and
+ * βᵢ = (xᵢ − xₙ₋₁₋ᵢ)/(2 cos(π(2i+1)/2n)), the even coefficients are the transform of α, the odd ones neighbours' sums of
+ * that of β. An odd rest is multiplied out. It runs over all columns of a tile at once.
+ */
+
+/** cos(π·numerator/denominator), by its series in the first eighth of the circle. */
+export function cosineOfPi(numerator: number, denominator: number): number {
+  const around = 2 * denominator
+  let part = numerator % around
+  if (part < 0) part += around
+  if (part > denominator) part = around - part // cos(2π − x) = cos x
+  const negative = 2 * part > denominator
+  if (negative) part = denominator - part // cos(π − x) = −cos x
+  const value =
+    4 * part <= denominator
+      ? cosineSeries(Math.PI * (part / denominator))
+      : sineSeries(Math.PI * ((denominator - 2 * part) / (2 * denominator)))
+  return negative ? -value : value
+}
+
+function cosineSeries(x: number): number {
+  const square = x * x
+  let term = 1
+  let sum = 0
+  for (let i = 0; i <= 20; i += 2) {
+    sum += term
+    term *= -square / ((i + 1) * (i + 2))
+  }
+  return sum
+}
+
+function sineSeries(x: number): number {
+  const square = x * x
+  let term = x
+  let sum = 0
+  for (let i = 1; i <= 21; i += 2) {
+    sum += term
+    term *= -square / ((i + 1) * (i + 2))
+  }
+  return sum
+}
+
+/** What the transforms of one length need. */
+interface Length {
+  /** Even lengths: 1/(2 cos(π(2i+1)/2n)) for the first half. */
+  readonly factors: Float64Array
+  /** Odd lengths: cos(π(2i+1)k/2n) at k·n + i. */
+  readonly cosines: Float64Array
+}
+
+export class TileTransform {
+  private readonly lengths = new Map<number, Length>()
+  private readonly scratch: Float64Array
+  private readonly turned: Float64Array
+
+  /** For tiles of up to `size` values. */
+  constructor(size: number) {
+    this.scratch = new Float64Array(size)
+    this.turned = new Float64Array(size)
+  }
+
+  /** In place; `tile` is [height, width]. */
+  forward(tile: Float64Array, height: number, width: number): void {
+    this.forwardAxis(tile, 0, height, width)
+    scaleRows(tile, height, width)
+    transpose(tile, this.turned, height, width)
+    this.forwardAxis(this.turned, 0, width, height)
+    scaleRows(this.turned, width, height)
+    transpose(this.turned, tile, width, height)
+  }
+
+  /** In place; `tile` is [height, width]. */
+  inverse(tile: Float64Array, height: number, width: number): void {
+    scaleRows(tile, height, width)
+    this.inverseAxis(tile, 0, height, width)
+    transpose(tile, this.turned, height, width)
+    scaleRows(this.turned, width, height)
+    this.inverseAxis(this.turned, 0, width, height)
+    transpose(this.turned, tile, width, height)
+  }
+
+  /** Rows [from, from + n) become Σᵢ xᵢ cos(π(2i+1)k/2n). */
+  private forwardAxis(rows: Float64Array, from: number, n: number, width: number): void {
+    if (n === 1) return
+    if (n % 2 === 1) {
+      this.multiplyOut(rows, from, n, width, false)
+      return
+    }
+    const { factors } = this.length(n)
+    const half = n / 2
+    const { scratch } = this
+    for (let i = 0; i < half; i++) {
+      const a = (from + i) * width
+      const b = (from + n - 1 - i) * width
+      const odd = (from + half + i) * width
+      const factor = factors[i]!
+      for (let c = 0; c < width; c++) {
+        const x = rows[a + c]!
+        const y = rows[b + c]!
+        scratch[a + c] = x + y
+        scratch[odd + c] = (x - y) * factor
+      }
+    }
+    rows.set(scratch.subarray(from * width, (from + n) * width), from * width)
+    this.forwardAxis(rows, from, half, width)
+    this.forwardAxis(rows, from + half, half, width)
+    for (let i = 0; i < half; i++) {
+      const even = (from + i) * width
+      const odd = (from + half + i) * width
+      const target = (from + 2 * i) * width
+      const next = i + 1 < half ? odd + width : -1
+      for (let c = 0; c < width; c++) {
+        scratch[target + c] = rows[even + c]!
+        scratch[target + width + c] = next < 0 ? rows[odd + c]! : rows[odd + c]! + rows[next + c]!
+      }
+    }
+    rows.set(scratch.subarray(from * width, (from + n) * width), from * width)
+  }
+
+  /** Rows [from, from + n) become Σₖ xₖ cos(π(2i+1)k/2n). */
+  private inverseAxis(rows: Float64Array, from: number, n: number, width: number): void {
+    if (n === 1) return
+    if (n % 2 === 1) {
+      this.multiplyOut(rows, from, n, width, true)
+      return
+    }
+    const { factors } = this.length(n)
+    const half = n / 2
+    const { scratch } = this
+    for (let i = 0; i < half; i++) {
+      const even = (from + 2 * i) * width
+      const odd = even + width
+      const alpha = (from + i) * width
+      const beta = (from + half + i) * width
+      for (let c = 0; c < width; c++) {
+        scratch[alpha + c] = rows[even + c]!
+        scratch[beta + c] = i === 0 ? rows[odd + c]! : rows[odd + c]! + rows[odd - 2 * width + c]!
+      }
+    }
+    rows.set(scratch.subarray(from * width, (from + n) * width), from * width)
+    this.inverseAxis(rows, from, half, width)
+    this.inverseAxis(rows, from + half, half, width)
+    for (let i = 0; i < half; i++) {
+      const alpha = (from + i) * width
+      const beta = (from + half + i) * width
+      const mirrored = (from + n - 1 - i) * width
+      const factor = factors[i]!
+      for (let c = 0; c < width; c++) {
+        const x = rows[alpha + c]!
+        const y = rows[beta + c]! * factor
+        scratch[alpha + c] = x + y
+        scratch[mirrored + c] = x - y
+      }
+    }
+    rows.set(scratch.subarray(from * width, (from + n) * width), from * width)
+  }
+
+  private multiplyOut(rows: Float64Array, from: number, n: number, width: number, transposed: boolean): void {
+    const { scratch } = this
+    const { cosines } = this.length(n)
+    for (let out = 0; out < n; out++) {
+      const target = (from + out) * width
+      scratch.fill(0, target, target + width)
+      for (let i = 0; i < n; i++) {
+        const factor = transposed ? cosines[i * n + out]! : cosines[out * n + i]!
+        const source = (from + i) * width
+        for (let c = 0; c < width; c++)
+          scratch[target + c] = scratch[target + c]! + factor * rows[source + c]!
+      }
+    }
+    rows.set(scratch.subarray(from * width, (from + n) * width), from * width)
+  }
+
+  private length(n: number): Length {
+    let length = this.lengths.get(n)
+    if (length === undefined) {
+      const even = n % 2 === 0
+      length = {
+        factors: Float64Array.from(
+          { length: even ? n / 2 : 0 },
+          (_, i) => 0.5 / cosineOfPi(2 * i + 1, 2 * n),
+        ),
+        cosines: Float64Array.from({ length: even ? 0 : n * n }, (_, at) => {
+          const k = Math.floor(at / n)
+          return cosineOfPi((2 * (at - k * n) + 1) * k, 2 * n)
+        }),
+      }
+      this.lengths.set(n, length)
+    }
+    return length
+  }
+}
+
+/** Row 0 by √(1/n), the others by √(2/n): what makes the transform orthonormal. */
+function scaleRows(rows: Float64Array, n: number, width: number): void {
+  const first = Math.sqrt(1 / n)
+  const others = Math.sqrt(2 / n)
+  for (let c = 0; c < width; c++) rows[c] = rows[c]! * first
+  for (let i = width; i < n * width; i++) rows[i] = rows[i]! * others
+}
+
+function transpose(source: Float64Array, target: Float64Array, height: number, width: number): void {
+  for (let row = 0; row < height; row++) {
+    for (let column = 0; column < width; column++) {
+      target[column * height + row] = source[row * width + column]!
+    }
+  }
+}

@@ -1,0 +1,236 @@
+/**
+ * DeMo (Peng, Quesnelle, Kingma 2024, https://arxiv.org/abs/2411.19870) and DisTrO, the form of it that Psyche runs:
+ * peers exchange at every step, but only the few largest cosine coefficients of their momentum, and step by the sign:
+ *
+ *   δ ← β δ + η g,   q = topk(DCT δ) per tile of 64 × 64,   δ ← δ − DCT⁻¹ q
+ *   θ ← θ (1 − ηλ) − η · sign(DCT⁻¹(mean of all q))
+ *
+ * The mean of a coefficient is over those that sent it, as in both codebases (`average`). Published: β = 0.999, 32 of
+ * 4096 kept, λ = 0.
+ *
+ * DisTrO differs in three ways, which `distro` sets together. Values travel as signs; what is taken out of δ is the
+ * coefficient as it was, so the error of the sign is not fed back. The results of a round are applied by the merge of the
+ * next one, so that their exchange has a whole round: they wait in the state as signs, where a late joiner finds them.
+ * And because a peer's own contribution is under way meanwhile, it takes its gradient at θ − η·sign(δ), with what it has
+ * just sent still in δ. Psyche runs: β = 0.999 or 0.995, 4 or 8 of 4096 kept, λ = 0.1.
+ *
+ * Weight decay is part of the merge and so of the replicated state. (In Psyche each client decays its own parameters
+ * while it prepares its results; one whose training is cancelled misses it and drifts.)
+ */
+import { addSparseShares, normOf, type SparseAverage, sharesOf } from './aggregate.ts'
+import { TileTransform } from './dct.ts'
+import { diverged } from './dense-update.ts'
+import type { SyncMethod, TensorEntry, TensorLayout } from './method.ts'
+import { sumsFor } from './outer-step.ts'
+import {
+  decodeSparse,
+  encodeSparse,
+  mostSparseBytes,
+  type SparseTensor,
+  sparseFormat,
+} from './sparse-update.ts'
+import { readState, requireSize, type StateFormat, stateFormatBytes, writeState } from './state-format.ts'
+import { forEachTile, tilingOf, wholeTile } from './tiles.ts'
+import { allWithin, largestMagnitude, refuse, refusedLocal, refusedState } from './wire.ts'
+
+export interface DemoOptions {
+  /** β */
+  readonly momentumDecay: number
+  /** k: how many of 4096 coefficients are sent. */
+  readonly kept: number
+  readonly values: 'float16' | 'int8' | 'sign'
+  readonly average: SparseAverage
+  /** λ */
+  readonly weightDecay: number
+}
+
+export interface DemoState {
+  readonly layout: TensorLayout
+  readonly parameters: Float32Array // θ, [totalSize]
+  /** DisTrO: the signs that the next merge applies, [totalSize]. */
+  readonly pending: Float32Array | undefined
+}
+
+export interface DemoLocal {
+  readonly layout: TensorLayout
+  readonly momentum: Float32Array // δ, [totalSize]
+  /** DisTrO: what was sent last and is still in δ, [totalSize]. */
+  readonly sent: Float32Array | undefined
+  /** The η of the last step, for the look ahead. */
+  readonly learningRate: number
+}
+
+export interface DemoUpdate {
+  readonly tensors: readonly SparseTensor[] // one per layout entry, in coefficients
+}
+
+const version = 1
+
+export const demo = (options: DemoOptions): SyncMethod<DemoState, DemoLocal, DemoUpdate> =>
+  decoupledMomentum('demo', options)
+
+export const distro = (options: Omit<DemoOptions, 'values'>): SyncMethod<DemoState, DemoLocal, DemoUpdate> =>
+  decoupledMomentum('distro', { ...options, values: 'sign' })
+
+function decoupledMomentum(
+  method: 'demo' | 'distro',
+  options: DemoOptions,
+): SyncMethod<DemoState, DemoLocal, DemoUpdate> {
+  const { momentumDecay, kept, values, average, weightDecay } = options
+  const overlaps = method === 'distro'
+  const format = sparseFormat({ method, version, values, kept })
+  const arrays = overlaps ? 2 : 1
+  const stateFormat: StateFormat = { magic: 'GSST', method, version, counters: 0, arrays }
+  const localFormat: StateFormat = { magic: 'GSLO', method, version, counters: 1, arrays }
+
+  return {
+    id: `${method}/${version}`,
+    quantity: 'gradient',
+    innerSteps: 1,
+    overlapSteps: 0,
+    replicated: true,
+    maximumUpdateBytes: (layout) => mostSparseBytes(format, layout),
+    stateBytes: (layout) => stateFormatBytes(stateFormat, layout),
+
+    createState: (layout, parameters) => {
+      requireSize(parameters, layout)
+      const pending = overlaps ? new Float32Array(layout.totalSize) : undefined
+      return { layout, parameters: parameters.slice(), pending }
+    },
+    parameters: (state) => state.parameters,
+    createLocal: (layout) => ({
+      layout,
+      momentum: new Float32Array(layout.totalSize),
+      sent: overlaps ? new Float32Array(layout.totalSize) : undefined,
+      learningRate: 0,
+    }),
+
+    startRound: ({ parameters }, { momentum, learningRate }) =>
+      overlaps ? parameters.map((value, i) => value - learningRate * Math.sign(momentum[i]!)) : parameters,
+
+    encodeUpdate: ({ local, values: gradient, learningRate }, layout) => {
+      requireSize(gradient, layout)
+      const transform = new TileTransform(wholeTile)
+      const momentum = new Float32Array(layout.totalSize)
+      const sent = overlaps ? new Float32Array(layout.totalSize) : undefined
+      const coefficients = new Float32Array(sumsFor(layout.entries).length)
+      const largest = new Float64Array(coefficients.length)
+      const bytes = encodeSparse(
+        format,
+        layout,
+        (entry) => {
+          const { offset, size } = entry
+          for (let i = offset; i < offset + size; i++) {
+            const before = local.momentum[i]! - (local.sent === undefined ? 0 : local.sent[i]!)
+            const value = momentumDecay * before + learningRate * gradient[i]!
+            if (!(Math.abs(value) <= largestMagnitude)) throw diverged()
+            momentum[i] = value
+          }
+          const tensor = coefficients.subarray(0, size)
+          transformTiles(entry, momentum.subarray(offset, offset + size), tensor, (tile, height, width) =>
+            transform.forward(tile, height, width),
+          )
+          return { values: tensor, quantum: 0 }
+        },
+        (entry, { places, values: read }) => {
+          const { offset, size } = entry
+          const tensor = largest.subarray(0, size).fill(0)
+          for (let i = 0; i < places.length; i++) {
+            const place = places[i]!
+            tensor[place] = values === 'sign' ? coefficients[place]! : read[i]!
+          }
+          transformTiles(entry, tensor, tensor, (tile, height, width) =>
+            transform.inverse(tile, height, width),
+          )
+          for (let i = 0; i < size; i++) {
+            if (sent === undefined) momentum[offset + i] = momentum[offset + i]! - tensor[i]!
+            else sent[offset + i] = tensor[i]!
+          }
+        },
+      )
+      return { bytes, local: { layout, momentum, sent, learningRate: Math.fround(learningRate) } }
+    },
+    decodeUpdate: (bytes, layout) => ({ tensors: decodeSparse(format, layout, bytes) }),
+    updateNorm: ({ tensors }) => normOf(tensors),
+
+    merge: (state, contributions, context) => {
+      const { layout } = state
+      const { learningRate } = context
+      const shares = sharesOf(contributions)
+      const transform = new TileTransform(wholeTile)
+      const keep = 1 - learningRate * weightDecay
+      const parameters = new Float32Array(layout.totalSize)
+      const pending = state.pending === undefined ? undefined : new Float32Array(layout.totalSize)
+      const sums = sumsFor(layout.entries)
+      layout.entries.forEach((entry, index) => {
+        const { offset, size } = entry
+        const sum = sums.subarray(0, size).fill(0)
+        const tensors = contributions.map(({ update }) => update.tensors[index]!)
+        addSparseShares(sum, tensors, shares, average, context)
+        transformTiles(entry, sum, sum, (tile, height, width) => transform.inverse(tile, height, width))
+        for (let i = 0; i < size; i++) {
+          const at = offset + i
+          const fresh = Math.sign(sum[i]!)
+          const applied = state.pending === undefined ? fresh : state.pending[at]!
+          if (pending !== undefined) pending[at] = fresh
+          parameters[at] = state.parameters[at]! * keep - learningRate * applied
+        }
+      })
+      return { layout, parameters, pending }
+    },
+
+    serialiseState: ({ layout, parameters, pending }) =>
+      writeState(stateFormat, layout, {
+        counters: [],
+        arrays: pending === undefined ? [parameters] : [parameters, pending],
+      }),
+    parseState: (bytes, layout) => {
+      const [parameters, pending] = readState(bytes, stateFormat, layout).arrays
+      if (pending !== undefined && !allWithin(pending, 1)) refuse(refusedState, 'holds signs beyond ±1')
+      return { layout, parameters: parameters!, pending }
+    },
+    serialiseLocal: ({ layout, momentum, sent, learningRate }) =>
+      writeState(localFormat, layout, {
+        counters: [bitsOfFloat(learningRate)],
+        arrays: sent === undefined ? [momentum] : [momentum, sent],
+      }),
+    parseLocal: (bytes, layout) => {
+      const { counters, arrays } = readState(bytes, localFormat, layout)
+      const [momentum, sent] = arrays
+      const learningRate = floatOfBits(counters[0]!)
+      if (!Number.isFinite(learningRate)) refuse(refusedLocal, 'holds a learning rate that is not finite')
+      return { layout, momentum: momentum!, sent, learningRate }
+    },
+  }
+}
+
+/** Transforms a tensor tile by tile from `source` into `target`, which may be the same. */
+function transformTiles(
+  entry: TensorEntry,
+  source: Float32Array | Float64Array,
+  target: Float32Array | Float64Array,
+  transform: (tile: Float64Array, height: number, width: number) => void,
+): void {
+  const tiling = tilingOf(entry)
+  const { columns } = tiling
+  const tile = new Float64Array(wholeTile)
+  forEachTile(tiling, (offset, height, width) => {
+    for (let row = 0; row < height; row++) {
+      const start = offset + row * columns
+      for (let i = 0; i < width; i++) tile[row * width + i] = source[start + i]!
+    }
+    transform(tile, height, width)
+    for (let row = 0; row < height; row++) {
+      const start = offset + row * columns
+      for (let i = 0; i < width; i++) target[start + i] = tile[row * width + i]!
+    }
+  })
+}
+
+function bitsOfFloat(value: number): number {
+  return new Uint32Array(Float32Array.of(value).buffer)[0]!
+}
+
+function floatOfBits(bits: number): number {
+  return new Float32Array(Uint32Array.of(bits).buffer)[0]!
+}

@@ -1,0 +1,164 @@
+/**
+ * SparseLoCo (Sarfi et al. 2025, https://arxiv.org/abs/2508.15706; run at scale by templar): DiLoCo's inner phase, of
+ * whose pseudo-gradient each peer sends the largest values only and remembers the rest for later rounds:
+ *
+ *   e ← β e + (θ − θᵢ),   ê = Q(topk(e)) per tile of 4096,   e ← e − ê,   θ ← θ − α · mean of all ê
+ *
+ * The published constants: β = 0.95, k = 64, two-bit values, α = 1, no outer momentum (the error feedback already is
+ * one), H = 15 … 250.
+ *
+ * The mean. The paper divides by all R peers; templar's code, like DeMo's, divides by those that sent the place, which
+ * moves a place that one peer sent up to R times as far. Both are here. The default is the paper's: with it, what a
+ * model moves is exactly the mean of what the peers sent, and what they sent plus what they hold is what they learnt, so
+ * that no peer gains influence by sending what nobody else does.
+ *
+ * The memory is a fixed-point number. When a tensor is encoded its e is rounded to multiples of q, a power of two about
+ * 2⁻²³ of its largest value, and so are the codebook's values; so e − ê is a float32, and what is sent plus what is kept
+ * is what there was, exactly.
+ */
+import { addSparseShares, normOf, type SparseAverage, sharesOf } from './aggregate.ts'
+import { diverged } from './dense-update.ts'
+import { exponentOf } from './encoding-float16.ts'
+import type { SyncMethod, TensorLayout } from './method.ts'
+import { sumsFor } from './outer-step.ts'
+import {
+  decodeSparse,
+  encodeSparse,
+  mostSparseBytes,
+  type SparseTensor,
+  sparseFormat,
+} from './sparse-update.ts'
+import { toMultiple } from './sparse-values.ts'
+import { readState, requireSize, type StateFormat, stateFormatBytes, writeState } from './state-format.ts'
+import { largestMagnitude } from './wire.ts'
+
+export interface SparseLocoOptions {
+  /** H */
+  readonly innerSteps: number
+  /** k: how many of 4096 values are sent. */
+  readonly kept: number
+  /** β: how much of what was not sent is remembered. */
+  readonly errorDecay: number
+  /** α */
+  readonly outerLearningRate: number
+  readonly values: 'float32' | 'int8' | 'int2'
+  readonly average: SparseAverage
+}
+
+export interface SparseLocoState {
+  readonly layout: TensorLayout
+  readonly parameters: Float32Array // θ, [totalSize]
+}
+
+/** What one peer has learnt and not sent. */
+export interface SparseLocoLocal {
+  readonly layout: TensorLayout
+  readonly memory: Float32Array // e, [totalSize]
+}
+
+export interface SparseLocoUpdate {
+  readonly tensors: readonly SparseTensor[] // one per layout entry
+}
+
+const version = 1
+const stateFormat: StateFormat = { magic: 'GSST', method: 'sparse-loco', version, counters: 0, arrays: 1 }
+const localFormat: StateFormat = { ...stateFormat, magic: 'GSLO' }
+
+export function sparseLoco(
+  options: SparseLocoOptions,
+): SyncMethod<SparseLocoState, SparseLocoLocal, SparseLocoUpdate> {
+  const { innerSteps, kept, errorDecay, outerLearningRate, values, average } = options
+  const format = sparseFormat({ method: 'sparse-loco', version, values, kept })
+
+  return {
+    id: `sparse-loco/${version}`,
+    quantity: 'parameters',
+    innerSteps,
+    overlapSteps: 0,
+    replicated: true,
+    maximumUpdateBytes: (layout) => mostSparseBytes(format, layout),
+    stateBytes: (layout) => stateFormatBytes(stateFormat, layout),
+
+    createState: (layout, parameters) => {
+      requireSize(parameters, layout)
+      return { layout, parameters: parameters.slice() }
+    },
+    parameters: (state) => state.parameters,
+    createLocal: (layout) => ({ layout, memory: new Float32Array(layout.totalSize) }),
+    startRound: (state) => state.parameters,
+
+    encodeUpdate: (input, layout) => {
+      requireSize(input.values, layout)
+      const memory = new Float32Array(layout.totalSize)
+      const bytes = encodeSparse(
+        format,
+        layout,
+        ({ offset, size }) => {
+          const tensor = memory.subarray(offset, offset + size)
+          const theta = input.state.parameters.subarray(offset, offset + size)
+          const own = input.values.subarray(offset, offset + size)
+          const before = input.local.memory.subarray(offset, offset + size)
+          const quantum = remember(tensor, before, theta, own, errorDecay)
+          return { values: tensor, quantum }
+        },
+        ({ offset }, { places, values: sent }) => {
+          for (let i = 0; i < places.length; i++) {
+            const at = offset + places[i]!
+            memory[at] = memory[at]! - sent[i]!
+          }
+        },
+      )
+      return { bytes, local: { layout, memory } }
+    },
+    decodeUpdate: (bytes, layout) => ({ tensors: decodeSparse(format, layout, bytes) }),
+    updateNorm: ({ tensors }) => normOf(tensors),
+
+    merge: (state, contributions, context) => {
+      const { layout } = state
+      const shares = sharesOf(contributions)
+      const parameters = new Float32Array(layout.totalSize)
+      const sums = sumsFor(layout.entries)
+      layout.entries.forEach(({ offset, size }, index) => {
+        const sum = sums.subarray(0, size).fill(0)
+        const tensors = contributions.map(({ update }) => update.tensors[index]!)
+        addSparseShares(sum, tensors, shares, average, context)
+        for (let i = 0; i < size; i++) {
+          parameters[offset + i] = state.parameters[offset + i]! - outerLearningRate * sum[i]!
+        }
+      })
+      return { layout, parameters }
+    },
+
+    serialiseState: ({ layout, parameters }) =>
+      writeState(stateFormat, layout, { counters: [], arrays: [parameters] }),
+    parseState: (bytes, layout) => ({
+      layout,
+      parameters: readState(bytes, stateFormat, layout).arrays[0]!,
+    }),
+    serialiseLocal: ({ layout, memory }) =>
+      writeState(localFormat, layout, { counters: [], arrays: [memory] }),
+    parseLocal: (bytes, layout) => ({ layout, memory: readState(bytes, localFormat, layout).arrays[0]! }),
+  }
+}
+
+/** e ← βe + θ − θᵢ into `target`, on the grid whose step is returned. @throws GroundswellError `sync/diverged` */
+function remember(
+  target: Float32Array,
+  before: Float32Array,
+  theta: Float32Array,
+  own: Float32Array,
+  decay: number,
+): number {
+  let largest = 0
+  for (let i = 0; i < target.length; i++) {
+    const value = decay * before[i]! + (theta[i]! - own[i]!)
+    target[i] = value
+    const magnitude = Math.abs(value)
+    if (!(magnitude <= largestMagnitude)) throw diverged()
+    if (magnitude > largest) largest = magnitude
+  }
+  // Whole numbers up to 2²³ of it, so that the difference of two is at most 2²⁴ and a float32.
+  const quantum = largest === 0 ? 0 : 2 ** Math.max(exponentOf(Math.fround(largest)) - 22, -149)
+  if (quantum > 0) for (let i = 0; i < target.length; i++) target[i] = toMultiple(target[i]!, quantum)
+  return quantum
+}

@@ -1,0 +1,99 @@
+/**
+ * States and peers' own memories as bytes: the frame, then counters (uint32), then arrays of one float32 per
+ * parameter. Everything that a method keeps has this form, so all are checked by the same few lines.
+ */
+import type { TensorLayout } from './method.ts'
+import {
+  allWithin,
+  expectFrame,
+  type Frame,
+  frameBytes,
+  type MethodName,
+  type Refusal,
+  readFloats,
+  refuse,
+  refusedLocal,
+  refusedState,
+  writeFloats,
+  writeFrame,
+} from './wire.ts'
+
+/** What a method's state, or its local memory, consists of. */
+export interface StateFormat {
+  readonly magic: 'GSST' | 'GSLO'
+  readonly method: MethodName
+  readonly version: number
+  readonly counters: number
+  readonly arrays: number
+}
+
+export interface StateFields {
+  /** Whole numbers in [0, 2³²). */
+  readonly counters: readonly number[]
+  /** Each of the layout's size. */
+  readonly arrays: readonly Float32Array[]
+}
+
+export function stateFormatBytes({ counters, arrays }: StateFormat, { totalSize }: TensorLayout): number {
+  return frameBytes + 4 * counters + 4 * arrays * totalSize
+}
+
+export function writeState(format: StateFormat, layout: TensorLayout, fields: StateFields): Uint8Array {
+  const bytes = new Uint8Array(stateFormatBytes(format, layout))
+  writeFrame(bytes, frameOf(format, layout))
+  const view = new DataView(bytes.buffer)
+  for (const [i, counter] of fields.counters.entries()) view.setUint32(frameBytes + 4 * i, counter, true)
+  let byteOffset = frameBytes + 4 * format.counters
+  for (const array of fields.arrays) {
+    writeFloats(bytes, byteOffset, array)
+    byteOffset += array.byteLength
+  }
+  return bytes
+}
+
+/** @throws GroundswellError `sync/invalid-state` */
+export function readState(
+  bytes: Uint8Array,
+  format: StateFormat,
+  layout: TensorLayout,
+): { counters: number[]; arrays: Float32Array[] } {
+  const refusal = format.magic === 'GSST' ? refusedState : refusedLocal
+  expectFrame(bytes, { ...frameOf(format, layout), totalBytes: stateFormatBytes(format, layout) }, refusal)
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+  const counters = Array.from({ length: format.counters }, (_, i) => view.getUint32(frameBytes + 4 * i, true))
+  const arrays: Float32Array[] = []
+  let byteOffset = frameBytes + 4 * format.counters
+  for (let i = 0; i < format.arrays; i++) {
+    const array = readFloats(bytes, byteOffset, layout.totalSize)
+    requireFinite(array, refusal)
+    arrays.push(array)
+    byteOffset += array.byteLength
+  }
+  return { counters, arrays }
+}
+
+/** For methods whose peers keep nothing to themselves. */
+export const noLocal = {
+  createLocal: (): null => null,
+  serialiseLocal: (): Uint8Array => new Uint8Array(0),
+  parseLocal: (bytes: Uint8Array): null => {
+    if (bytes.byteLength > 0)
+      refuse(refusedLocal, `has ${bytes.byteLength} bytes where there is nothing to keep`)
+    return null
+  },
+} as const
+
+/** @throws RangeError */
+export function requireSize(values: Float32Array, layout: TensorLayout): void {
+  if (values.length !== layout.totalSize) {
+    throw new RangeError(`Got ${values.length} values for a layout of ${layout.totalSize} parameters.`)
+  }
+}
+
+function requireFinite(values: Float32Array, refusal: Refusal): void {
+  if (!allWithin(values, Number.MAX_VALUE)) refuse(refusal, 'holds values that are not finite')
+}
+
+function frameOf({ magic, method, version }: StateFormat, { totalSize }: TensorLayout): Frame {
+  return { magic, version, variant: 1, method, part: 0, count: totalSize }
+}
