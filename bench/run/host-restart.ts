@@ -1,0 +1,74 @@
+/**
+ * From the SIGKILL of a host to its next accepted event, with a log of 10,000 entries: it has to start, replay the log,
+ * read its checkpoint, listen again and be found by its peers. Target: two seconds.
+ */
+import { randomBytes } from 'node:crypto'
+import { join } from 'node:path'
+import { encodeEvent, replay, sqliteLog } from '../../src/run/index.ts'
+import { identityFromSeed } from '../../src/swarm/index.ts'
+import { isRound, median, RealSwarm, tinySettings } from './real-swarm.ts'
+
+export interface HostRestart {
+  readonly entries: number
+  /** From the start of the new process to its first line: it listens again. */
+  readonly listeningMs: number
+  /** From the start of the new process to the first contribution that it accepts. */
+  readonly acceptedMs: number
+}
+
+export async function measureHostRestart(times = 5, entries = 10_000): Promise<readonly HostRestart[]> {
+  await using swarm = await RealSwarm.prepare(tinySettings)
+  const results: HostRestart[] = []
+  let host = swarm.startHost()
+  await host.hears(({ event }) => event === 'listening')
+  await stop(host)
+  await fillLog(join(swarm.hostHome, 'log.sqlite'), entries)
+  host = swarm.startHost()
+  const { link, addresses } = await host.hears(({ event }) => event === 'listening')
+  const port = Number(/\/tcp\/(\d+)/.exec(String(addresses))![1])
+  const peer = swarm.startPeer('ada', String(link))
+  for (let i = 0; i < times; i++) {
+    await host.hears(isRound(Number(host.said.findLast(isRound(1))?.round ?? 0) + 2))
+    await stop(host)
+    const startedMs = performance.now()
+    host = swarm.startHost(port)
+    const listening = await host.hears(({ event }) => event === 'listening')
+    const accepted = await peer.hears(({ event }) => event === 'accepted', startedMs)
+    results.push({
+      entries,
+      listeningMs: listening.heardMs - startedMs,
+      acceptedMs: accepted.heardMs - startedMs,
+    })
+  }
+  return results
+}
+
+async function stop(host: ReturnType<RealSwarm['startHost']>): Promise<void> {
+  host.child.kill('SIGKILL')
+  await host.child.exited
+}
+
+/** Fills a log with peers that came and went. */
+async function fillLog(path: string, entries: number): Promise<void> {
+  const log = sqliteLog(path)
+  const { nowMs: atMs } = await replay(log)
+  for (let position = await log.length(); position < entries; ) {
+    const peer = identityFromSeed(new Uint8Array(randomBytes(32))).peerId
+    const came = { type: 'joined', atMs, peer, name: 'passer-by', addresses: [] } as const
+    for (const event of [came, { type: 'left', atMs, peer } as const]) {
+      await log.append(encodeEvent(event), { expect: position++ })
+    }
+  }
+  await log.close()
+}
+
+export function hostRestartTable(results: readonly HostRestart[]): string {
+  const of = (pick: (each: HostRestart) => number): string =>
+    `${median(results.map(pick)).toFixed(0)} (worst ${Math.max(...results.map(pick)).toFixed(0)})`
+  return [
+    `| after SIGKILL, log of ${results[0]?.entries ?? 0} entries | ms, median |`,
+    '| --- | --- |',
+    `| until it listens again | ${of(({ listeningMs }) => listeningMs)} |`,
+    `| until the next accepted contribution (target 2,000) | ${of(({ acceptedMs }) => acceptedMs)} |`,
+  ].join('\n')
+}

@@ -1,0 +1,57 @@
+/**
+ * From a peer's return to its next accepted contribution: it is killed, comes back in another process with the same
+ * home, and has to start, connect, join, fetch the newest checkpoint and train. Target: one round and two seconds.
+ */
+import { isRound, median, RealSwarm, tinySettings } from './real-swarm.ts'
+
+export interface ReturnTime {
+  /** From the start of the new process. */
+  readonly fromStartMs: number
+  /** From the moment at which the host has taken it in again. */
+  readonly fromJoinMs: number
+  /** A round of the run meanwhile. */
+  readonly roundMs: number
+}
+
+export async function measureReturnTime(times = 5): Promise<readonly ReturnTime[]> {
+  await using swarm = await RealSwarm.prepare({ ...tinySettings, innerSteps: 50 })
+  const host = swarm.startHost()
+  const { link } = await host.hears(({ event }) => event === 'listening')
+  const others = ['ada', 'bea'].map((name) => swarm.startPeer(name, String(link)))
+  let peer = swarm.startPeer('cyd', String(link))
+  await Promise.all([...others, peer].map((each) => each.hears(({ event }) => event === 'accepted')))
+  const results: ReturnTime[] = []
+  for (let i = 0; i < times; i++) {
+    peer.child.kill('SIGKILL')
+    await peer.child.exited
+    const round = Number(host.said.findLast(isRound(1))!.round)
+    await host.hears(isRound(round + 2))
+    const startedMs = performance.now()
+    peer = swarm.startPeer('cyd', String(link))
+    const { heardMs: joinedMs } = await host.hears(
+      ({ event, name, status }) => event === 'member' && name === 'cyd' && status !== 'vanished',
+      startedMs,
+    )
+    const { heardMs } = await peer.hears(({ event }) => event === 'accepted')
+    const starts = host.said.filter(isRound(round)).map((each) => each.heardMs)
+    results.push({
+      fromStartMs: heardMs - startedMs,
+      fromJoinMs: heardMs - joinedMs,
+      roundMs: median(starts.slice(1).map((ms, k) => ms - starts[k]!)),
+    })
+  }
+  return results
+}
+
+export function returnTimeTable(results: readonly ReturnTime[]): string {
+  const of = (pick: (each: ReturnTime) => number): string =>
+    `${median(results.map(pick)).toFixed(0)} (worst ${Math.max(...results.map(pick)).toFixed(0)})`
+  return [
+    '| | ms, median |',
+    '| --- | --- |',
+    `| a round | ${of(({ roundMs }) => roundMs)} |`,
+    `| from being taken in again to the next accepted contribution | ${of(({ fromJoinMs }) => fromJoinMs)} |`,
+    `| the same from the start of its process | ${of(({ fromStartMs }) => fromStartMs)} |`,
+    `| beyond one round, from being taken in (target 2,000) | ${of((each) => each.fromJoinMs - each.roundMs)} |`,
+  ].join('\n')
+}
