@@ -7,9 +7,19 @@ import { parseArgs } from 'node:util'
 import { churn } from './run/churn.ts'
 import { computingShare } from './run/computing-share.ts'
 import { coordinator } from './run/coordinator.ts'
+import { hostRestart } from './run/host-restart.ts'
 import type { Measure, MeasureTable } from './run/measure.ts'
+import { returnTime } from './run/return-time.ts'
+import { roundOverhead } from './run/round-overhead.ts'
 
-const measures: readonly Measure[] = [coordinator, churn, computingShare]
+const measures: readonly Measure[] = [
+  coordinator,
+  churn,
+  computingShare,
+  roundOverhead,
+  returnTime,
+  hostRestart,
+]
 
 export async function runRunBench(args: readonly string[]): Promise<void> {
   const { values } = parseArgs({

@@ -6,9 +6,10 @@ import { randomBytes } from 'node:crypto'
 import { join } from 'node:path'
 import { encodeEvent, replay, sqliteLog } from '../../src/run/index.ts'
 import { identityFromSeed } from '../../src/swarm/index.ts'
+import type { Measure } from './measure.ts'
 import { isRound, median, RealSwarm, tinySettings } from './real-swarm.ts'
 
-export interface HostRestart {
+interface HostRestart {
   readonly entries: number
   /** From the start of the new process to its first line: it listens again. */
   readonly listeningMs: number
@@ -16,7 +17,7 @@ export interface HostRestart {
   readonly acceptedMs: number
 }
 
-export async function measureHostRestart(times = 5, entries = 10_000): Promise<readonly HostRestart[]> {
+async function measureHostRestart(times: number, entries: number): Promise<readonly HostRestart[]> {
   await using swarm = await RealSwarm.prepare(tinySettings)
   const results: HostRestart[] = []
   let host = swarm.startHost()
@@ -62,13 +63,23 @@ async function fillLog(path: string, entries: number): Promise<void> {
   await log.close()
 }
 
-export function hostRestartTable(results: readonly HostRestart[]): string {
-  const of = (pick: (each: HostRestart) => number): string =>
-    `${median(results.map(pick)).toFixed(0)} (worst ${Math.max(...results.map(pick)).toFixed(0)})`
-  return [
-    `| after SIGKILL, log of ${results[0]?.entries ?? 0} entries | ms, median |`,
-    '| --- | --- |',
-    `| until it listens again | ${of(({ listeningMs }) => listeningMs)} |`,
-    `| until the next accepted contribution (target 2,000) | ${of(({ acceptedMs }) => acceptedMs)} |`,
-  ].join('\n')
+export const hostRestart: Measure = {
+  name: 'restart',
+  run: async ({ rounds }) => {
+    const values = await measureHostRestart(rounds ?? 5, 10_000)
+    return {
+      title: 'From the start of a killed host to its next accepted contribution, log of 10,000 entries',
+      header: ['', 'ms, median', 'worst'],
+      rows: [
+        row('until it listens again', values, ({ listeningMs }) => listeningMs),
+        row('until the next accepted contribution', values, ({ acceptedMs }) => acceptedMs),
+      ],
+      notes: ['Target: 2,000 ms until the next accepted event.'],
+      values,
+    }
+  },
+}
+
+function row(name: string, values: readonly HostRestart[], pick: (each: HostRestart) => number): string[] {
+  return [name, median(values.map(pick)).toFixed(0), Math.max(...values.map(pick)).toFixed(0)]
 }

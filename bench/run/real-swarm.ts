@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { type Child, startChild } from '../../src/cli/children.ts'
 import type { OutputEvent } from '../../src/cli/output.ts'
 
-export interface Said extends OutputEvent {
+interface Said extends OutputEvent {
   /** Milliseconds since this process began. */
   readonly heardMs: number
 }
@@ -36,7 +36,7 @@ export const tinySettings: SwarmSettings = {
 }
 
 /** One process and everything that it said. */
-export class Follower {
+class Follower {
   readonly child: Child
   readonly said: Said[] = []
   private readonly waiting = new Set<() => void>()

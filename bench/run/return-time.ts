@@ -2,9 +2,10 @@
  * From a peer's return to its next accepted contribution: it is killed, comes back in another process with the same
  * home, and has to start, connect, join, fetch the newest checkpoint and train. Target: one round and two seconds.
  */
+import type { Measure } from './measure.ts'
 import { isRound, median, RealSwarm, tinySettings } from './real-swarm.ts'
 
-export interface ReturnTime {
+interface ReturnTime {
   /** From the start of the new process. */
   readonly fromStartMs: number
   /** From the moment at which the host has taken it in again. */
@@ -13,7 +14,7 @@ export interface ReturnTime {
   readonly roundMs: number
 }
 
-export async function measureReturnTime(times = 5): Promise<readonly ReturnTime[]> {
+async function measureReturnTime(times: number): Promise<readonly ReturnTime[]> {
   await using swarm = await RealSwarm.prepare({ ...tinySettings, innerSteps: 50 })
   const host = swarm.startHost()
   const { link } = await host.hears(({ event }) => event === 'listening')
@@ -43,15 +44,31 @@ export async function measureReturnTime(times = 5): Promise<readonly ReturnTime[
   return results
 }
 
-export function returnTimeTable(results: readonly ReturnTime[]): string {
-  const of = (pick: (each: ReturnTime) => number): string =>
-    `${median(results.map(pick)).toFixed(0)} (worst ${Math.max(...results.map(pick)).toFixed(0)})`
-  return [
-    '| | ms, median |',
-    '| --- | --- |',
-    `| a round | ${of(({ roundMs }) => roundMs)} |`,
-    `| from being taken in again to the next accepted contribution | ${of(({ fromJoinMs }) => fromJoinMs)} |`,
-    `| the same from the start of its process | ${of(({ fromStartMs }) => fromStartMs)} |`,
-    `| beyond one round, from being taken in (target 2,000) | ${of((each) => each.fromJoinMs - each.roundMs)} |`,
-  ].join('\n')
+export const returnTime: Measure = {
+  name: 'return',
+  run: async ({ rounds }) => {
+    const values = await measureReturnTime(rounds ?? 5)
+    return {
+      title: 'From a peer’s return to its next accepted contribution',
+      header: ['', 'ms, median', 'worst'],
+      rows: [
+        row('a round', values, ({ roundMs }) => roundMs),
+        row('from being taken in again to the next accepted contribution', values, (each) => each.fromJoinMs),
+        row('the same from the start of its process', values, (each) => each.fromStartMs),
+        row(
+          'beyond one round, from the start of its process',
+          values,
+          (each) => each.fromStartMs - each.roundMs,
+        ),
+      ],
+      notes: [
+        'Target: one round and 2,000 ms. Loading Node and ONNX Runtime is part of the start of a process.',
+      ],
+      values,
+    }
+  },
+}
+
+function row(name: string, values: readonly ReturnTime[], pick: (each: ReturnTime) => number): string[] {
+  return [name, median(values.map(pick)).toFixed(0), Math.max(...values.map(pick)).toFixed(0)]
 }

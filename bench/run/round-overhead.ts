@@ -4,9 +4,10 @@
  * the cores, so both are shown.
  */
 import { availableParallelism } from 'node:os'
+import type { Measure } from './measure.ts'
 import { isRound, median, RealSwarm, type SwarmSettings, tinySettings } from './real-swarm.ts'
 
-export interface RoundOverhead {
+interface RoundOverhead {
   readonly peers: number
   readonly parameters: number
   readonly rounds: number
@@ -17,16 +18,15 @@ export interface RoundOverhead {
   readonly peerProcessorMs: number
 }
 
-export async function measureRoundOverhead(
-  options: {
-    readonly peers?: readonly number[]
-    readonly rounds?: number
-    readonly settings?: SwarmSettings
-  } = {},
-): Promise<readonly RoundOverhead[]> {
-  const { peers: counts = [2, 4, 8, 16], rounds = 20, settings = tinySettings } = options
+async function measureRoundOverhead(options: {
+  readonly rounds?: number
+  readonly progress: (text: string) => void
+}): Promise<readonly RoundOverhead[]> {
   const results: RoundOverhead[] = []
-  for (const peers of counts) results.push(await measureOne(peers, rounds, settings))
+  for (const peers of [2, 4, 8, 16]) {
+    options.progress(`${peers} peers`)
+    results.push(await measureOne(peers, options.rounds ?? 20, tinySettings))
+  }
   return results
 }
 
@@ -63,22 +63,32 @@ async function measureOne(peers: number, rounds: number, settings: SwarmSettings
   }
 }
 
-export function roundOverheadTable(results: readonly RoundOverhead[]): string {
-  const rows = results.map((each) =>
-    [
-      each.peers,
-      each.parameters,
-      each.medianRoundMs.toFixed(0),
-      each.computingMs.toFixed(0),
-      (each.medianRoundMs - each.computingMs).toFixed(0),
-      each.hostProcessorMs.toFixed(0),
-      each.peerProcessorMs.toFixed(0),
-      ((each.hostProcessorMs + each.peers * each.peerProcessorMs) / availableParallelism()).toFixed(0),
-    ].join(' | '),
-  )
-  return [
-    `| peers | parameters | round ms | computing ms | beyond computing ms | host CPU ms | CPU ms per peer | all CPU ms / ${availableParallelism()} cores |`,
-    '| --- | --- | --- | --- | --- | --- | --- | --- |',
-    ...rows.map((row) => `| ${row} |`),
-  ].join('\n')
+export const roundOverhead: Measure = {
+  name: 'overhead',
+  run: async ({ rounds, progress }) => {
+    const values = await measureRoundOverhead({ progress, ...(rounds !== undefined && { rounds }) })
+    const cores = availableParallelism()
+    return {
+      title: 'What a round costs beyond computing, real processes on this machine',
+      header: [
+        ...['peers', 'parameters', 'round ms', 'computing ms', 'beyond computing ms'],
+        ...['host CPU ms', 'CPU ms per peer', `CPU ms of all / ${cores} cores`],
+      ],
+      rows: values.map((each) => [
+        `${each.peers}`,
+        `${each.parameters}`,
+        each.medianRoundMs.toFixed(0),
+        each.computingMs.toFixed(0),
+        (each.medianRoundMs - each.computingMs).toFixed(0),
+        each.hostProcessorMs.toFixed(0),
+        each.peerProcessorMs.toFixed(0),
+        ((each.hostProcessorMs + each.peers * each.peerProcessorMs) / cores).toFixed(0),
+      ]),
+      notes: [
+        'A tiny model, so computing costs next to nothing. All processes share the cores: where the last column is about the time of',
+        'a round, processor time is what a round costs; what is left is waiting for answers, flushes and timers.',
+      ],
+      values,
+    }
+  },
 }
