@@ -78,7 +78,7 @@ describe('a slow peer', () => {
       swarm.join(n, { beforeStep: async () => swarm.host.status().round >= 3 && missed() }),
     )
     await swarm.until(() => accountOf(slow)?.contributions > 0)
-    expect(accountOf(slow).expired).toBe(1)
+    expect(accountOf(slow).expired).toBeGreaterThan(0)
     await swarm.host.end()
     await finish([...quick, slow])
     expect(all(slow, 'missed')[0]).toEqual({
