@@ -9,12 +9,13 @@ import type { Workload } from './inner-trainer.ts'
  */
 export async function measureSpeed(
   { quantity }: SyncMethod,
-  { trainer, batch }: Workload,
+  workload: Workload,
   clock: Clock,
 ): Promise<number | null> {
+  const { trainer } = workload
   let elapsedMs = 0
   try {
-    const tokens = await batch(0)
+    const tokens = await workload.batch(0)
     for (let i = 0; i < 2; i++) {
       const startedAtMs = clock.steady()
       if (quantity === 'gradient') await trainer.gradient(tokens)
