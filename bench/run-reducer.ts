@@ -1,7 +1,7 @@
 /**
- * What a run's state machine costs per member and round, for small and for large runs: the time of its events and the
- * memory that its state holds. The sizes take turns, so that a noisy moment falls on all of them, and each does the
- * same number of member-rounds. The host's work around it (signatures, log, views) is not in the figures.
+ * What a run's state machine costs per member and round, for small and for large runs: the processor time of its events,
+ * garbage collection included as far as it stops them, and the memory that its state holds. The sizes take turns, so
+ * that a noisy moment falls on all of them, and each does the same number of member-rounds. The host's work around it (signatures, log, views) is not in the figures.
  */
 import { writeFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
@@ -16,6 +16,10 @@ import { type PeerId, peerIdOf } from '../src/swarm/index.ts'
 const kinds = ['join', 'ready', 'open', 'contribute', 'close'] as const
 type Kind = (typeof kinds)[number]
 
+const pieceLength = 50
+/** About as long as a signed one. */
+const report = new Uint8Array(400)
+
 interface Figures {
   readonly members: number
   /** Microseconds per member; joining and getting ready happen once, the others in each round. */
@@ -24,7 +28,7 @@ interface Figures {
   readonly roundMicroseconds: number
   /** Of the state after several rounds: three closed and one open. */
   readonly stateBytes: number
-  /** That a round adds to the log. */
+  /** That one contribution adds to the log. */
   readonly logBytes: number
 }
 
@@ -35,7 +39,7 @@ export function runReducerBench(args: readonly string[]): readonly Figures[] {
       members: { type: 'string', multiple: true, default: ['100', '1000', '10000'] },
       /** Member-rounds of each size and turn. */
       work: { type: 'string', default: '60000' },
-      turns: { type: 'string', default: '5' },
+      turns: { type: 'string', default: '3' },
       out: { type: 'string', default: 'bench-run-reducer.json' },
     },
   })
@@ -62,52 +66,47 @@ function measure(members: number, work: number): Figures {
   const peers = Array.from({ length: members }, (_, i) => peerIdOf(digest(i)))
   const total: Record<Kind, number> = { join: 0, ready: 0, open: 0, contribute: 0, close: 0 }
   const timed = (kind: Kind, events: readonly RunEvent[]): void => {
-    const start = performance.now()
+    const start = process.threadCpuUsage()
     for (const event of events) {
       const next = step(state, event)
       if (next.refusal !== undefined) throw new Error(next.refusal.message)
       state = next.state
     }
-    total[kind] += performance.now() - start
+    const { user, system } = process.threadCpuUsage(start)
+    total[kind] += user + system
+  }
+  // as they come: no more events exist at a time than a host would have
+  const inPieces = (kind: Kind, count: number, event: (i: number) => RunEvent): void => {
+    for (let start = 0; start < count; start += pieceLength) {
+      timed(
+        kind,
+        Array.from({ length: Math.min(pieceLength, count - start) }, (_, i) => event(start + i)),
+      )
+    }
   }
   const repeats = Math.max(1, Math.round(work / members / rounds))
   let state = begin(members)
-  let logBytes = 0
   for (let repeat = 0; repeat < repeats; repeat++) {
     state = begin(members)
-    timed(
-      'join',
-      peers.map((peer) => ({
-        type: 'joined',
-        atMs: 1,
-        peer,
-        name: 'a peer',
-        addresses: ['/ip4/10.1.2.3/tcp/4001'],
-      })),
-    )
+    inPieces('join', members, (i) => joined(peers[i]!))
+    const ready = (i: number): RunEvent => ({ type: 'ready', atMs: 2, peer: peers[i]!, stepsPerSecond: 5 })
+    inPieces('ready', members - 1, ready)
     // with the last who gets ready the first round opens
-    const ready = peers.map((peer): RunEvent => ({ type: 'ready', atMs: 2, peer, stepsPerSecond: 5 }))
-    timed('ready', ready.slice(0, -1))
-    timed('open', ready.slice(-1))
+    timed('open', [ready(members - 1)])
     for (let round = 1; round <= rounds; round++) {
-      const events = peers.map((peer, i) =>
-        contribution(state, peer, (repeat * rounds + round) * members + i),
-      )
-      timed('contribute', events.slice(0, -1))
-      timed('close', events.slice(-1))
-      const checkpoint: RunEvent = {
-        type: 'checkpointed',
-        atMs: state.nowMs,
-        round,
-        checkpoint: cidOfDigest(digest(round)),
-      }
-      timed('open', [checkpoint])
-      if (repeat === 0)
-        logBytes = [...events, checkpoint].reduce((sum, each) => sum + encodeEvent(each).byteLength, 0)
+      const next = (i: number): RunEvent =>
+        contribution(state, peers[i]!, (repeat * rounds + round) * members + i)
+      inPieces('contribute', members - 1, next)
+      timed('close', [next(members - 1)])
+      timed('open', [checkpointed(state)])
     }
   }
-  const stateBytes = retainedBytes(() => rebuilt(members, peers, rounds))
-  const per = (kind: Kind, times: number): number => (1000 * total[kind]) / (members * repeats * times)
+  const logBytes = encodeEvent(contribution(begunWith(peers), peers[0]!, 0)).byteLength
+  // as many states as hold 10,000 members, so that a small one does not drown in what else the heap does
+  const states = Math.max(1, Math.round(10_000 / members))
+  const stateBytes =
+    retainedBytes(() => Array.from({ length: states }, () => rebuilt(peers, rounds))) / states
+  const per = (kind: Kind, times: number): number => total[kind] / (members * repeats * times)
   const microseconds = {
     join: per('join', 1),
     ready: per('ready', 1),
@@ -120,7 +119,7 @@ function measure(members: number, work: number): Figures {
     microseconds,
     roundMicroseconds: microseconds.open + microseconds.contribute + microseconds.close,
     stateBytes: stateBytes / members,
-    logBytes: logBytes / members,
+    logBytes,
   }
 }
 
@@ -165,23 +164,34 @@ function contribution(state: RunState, peer: PeerId, n: number): RunEvent {
     loss: 2.5,
     bytes: 1_000_000,
     norm: 1 + (n % 7),
-    report: new Uint8Array(400),
+    report,
   }
 }
 
-/** A state whose parts nothing else holds: names come from events of their own, as they do from a log. */
-function rebuilt(members: number, peers: readonly PeerId[], rounds: number): RunState {
-  let state = begin(members)
-  const apply = (event: RunEvent): void => {
-    state = step(state, event).state
-  }
-  for (const peer of peers) {
-    apply({ type: 'joined', atMs: 1, peer, name: 'a peer', addresses: ['/ip4/10.1.2.3/tcp/4001'] })
-  }
-  for (const peer of peers) apply({ type: 'ready', atMs: 2, peer, stepsPerSecond: 5 })
+function joined(peer: PeerId): RunEvent {
+  return { type: 'joined', atMs: 1, peer, name: 'a peer', addresses: ['/ip4/10.1.2.3/tcp/4001'] }
+}
+
+function checkpointed({ nowMs, round }: RunState): RunEvent {
+  return { type: 'checkpointed', atMs: nowMs, round, checkpoint: cidOfDigest(digest(round)) }
+}
+
+/** With the first round open. */
+function begunWith(peers: readonly PeerId[]): RunState {
+  let state = begin(peers.length)
+  for (const peer of peers) state = step(state, joined(peer)).state
+  for (const peer of peers) state = step(state, { type: 'ready', atMs: 2, peer, stepsPerSecond: 5 }).state
+  return state
+}
+
+/** A state that shares nothing but the names of its peers with what is there already. */
+function rebuilt(peers: readonly PeerId[], rounds: number): RunState {
+  let state = begunWith(peers)
   for (let round = 1; round <= rounds; round++) {
-    for (const [i, peer] of peers.entries()) apply(contribution(state, peer, round * members + i))
-    apply({ type: 'checkpointed', atMs: state.nowMs, round, checkpoint: cidOfDigest(digest(round)) })
+    for (const [i, peer] of peers.entries()) {
+      state = step(state, contribution(state, peer, round * peers.length + i)).state
+    }
+    state = step(state, checkpointed(state)).state
   }
   return state
 }
@@ -196,8 +206,10 @@ function retainedBytes(make: () => unknown): number {
   setFlagsFromString('--expose-gc')
   const collect = runInNewContext('gc') as () => void
   collect()
+  collect()
   const before = process.memoryUsage().heapUsed
   const made = make()
+  collect()
   collect()
   const after = process.memoryUsage().heapUsed
   return made === undefined ? 0 : after - before
@@ -237,7 +249,7 @@ function print(results: readonly Figures[]): void {
     return (Math.max(...values) / Math.min(...values)).toFixed(2)
   }
   process.stdout.write(
-    `Per member; round, open, contribute, close and log bytes: per member and round\n${rows
+    `Per member; open, contribute, close and log bytes: per member and round\n${rows
       .map((row) => `| ${row.join(' | ')} |`)
       .join('\n')}\n` +
       `Largest against smallest: time of a round ${flatness((each) => each.roundMicroseconds)}, state ${flatness((each) => each.stateBytes)} (target 1.5 each).\n`,

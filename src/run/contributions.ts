@@ -2,6 +2,7 @@
 import type { RunEvent } from './events.ts'
 import { measuredSpeed, returnBatches, splitRanges } from './leases.ts'
 import { presentMember, withMember } from './membership.ts'
+import { isKnownUpdate } from './queries.ts'
 import type { Refusal } from './refusals.ts'
 import type { Accepted, Lease, Member, RunState } from './state.ts'
 
@@ -24,7 +25,7 @@ export function contribute(state: RunState, event: Contributed): RunState | Refu
       remedy: 'Train the batches of the lease, each once.',
     }
   }
-  if (state.updates.has(update)) {
+  if (isKnownUpdate(state, update)) {
     return {
       code: 'round/copy',
       message: `Update ${update} was contributed before.`,
@@ -52,7 +53,7 @@ export function contribute(state: RunState, event: Contributed): RunState | Refu
   const counted: RunState = {
     ...state,
     batches: returnBatches(state.batches, rest),
-    updates: state.updates.add(update),
+    updates: { ...state.updates, open: state.updates.open.add(update) },
     totals: {
       contributions: totals.contributions + 1,
       tokens: totals.tokens + tokens,
@@ -62,7 +63,7 @@ export function contribute(state: RunState, event: Contributed): RunState | Refu
   }
   const measured = measuredSpeed(steps, state.nowMs - lease.grantedAtMs)
   const known = member.contributions > 0 ? member.stepsPerSecond : null
-  return withMember(counted, peer, {
+  return withMember(counted, peer, member, {
     ...member,
     status: 'ready',
     lease: null,
@@ -91,7 +92,7 @@ export function reject(state: RunState, event: Rejected): RunState | Refusal {
   if ('code' in lease) return lease
   const strikes = member.strikes + 1
   const expelled = strikes >= state.policy.maximumStrikes
-  return withMember({ ...state, batches: returnBatches(state.batches, lease.ranges) }, peer, {
+  return withMember({ ...state, batches: returnBatches(state.batches, lease.ranges) }, peer, member, {
     ...member,
     status: expelled ? 'expelled' : 'ready',
     since: expelled ? state.version : member.since,
@@ -123,7 +124,7 @@ export function disagree(state: RunState, event: Disagreed): RunState | Refusal 
     return { code: 'round/reported', message: `The peer has disagreed with round ${round} already.` }
   }
   const disagreements = member.disagreements + 1
-  return withMember(state, peer, { ...member, disagreements, disagreedRound: round })
+  return withMember(state, peer, member, { ...member, disagreements, disagreedRound: round })
 }
 
 function leaseFor(member: Member, round: number): Lease | Refusal {

@@ -43,12 +43,14 @@ export function presentMember(state: RunState, peer: PeerId): Member | Refusal {
   return member !== undefined && isPresent(member) ? member : notAMember
 }
 
-/** Puts `after` in the place of what the member was, and counts. Whoever has gone without a trace is forgotten. */
-export function withMember(state: RunState, peer: PeerId, after: Member): RunState {
-  const before = state.members.get(peer)
+/**
+ * Puts `after` in the place of `before`, which the member was until now (null: nobody), and counts. Whoever has gone
+ * without a trace is forgotten.
+ */
+export function withMember(state: RunState, peer: PeerId, before: Member | null, after: Member): RunState {
   const gone = !isPresent(after)
   const change = (holds: (member: Member) => boolean): number =>
-    (holds(after) ? 1 : 0) - (before !== undefined && holds(before) ? 1 : 0)
+    (holds(after) ? 1 : 0) - (before !== null && holds(before) ? 1 : 0)
   const { counts, open } = state
   const outstanding = open === null ? 0 : change((member) => isOutstanding(member, open))
   return {
@@ -88,7 +90,7 @@ export function join(state: RunState, event: Extract<RunEvent, { type: 'joined' 
   }
   const base = known ?? newcomer
   const status = base.lease === null ? 'joining' : 'active'
-  return withMember(state, peer, { ...base, status, name, addresses, since: state.version })
+  return withMember(state, peer, known ?? null, { ...base, status, name, addresses, since: state.version })
 }
 
 export function becomeReady(
@@ -101,7 +103,7 @@ export function becomeReady(
   // What was measured is worth more than what it says.
   const said = event.stepsPerSecond === null ? null : boundedSpeed(event.stepsPerSecond)
   const stepsPerSecond = member.contributions > 0 ? member.stepsPerSecond : said
-  return withMember(state, event.peer, { ...member, status: 'ready', stepsPerSecond })
+  return withMember(state, event.peer, member, { ...member, status: 'ready', stepsPerSecond })
 }
 
 /** It says good-bye: its batches are free at once. */
@@ -110,16 +112,16 @@ export function leave(state: RunState, peer: PeerId): RunState | Refusal {
   if (member === undefined || !(isPresent(member) || member.status === 'vanished')) return notAMember
   const { lease } = member
   const gone: Member = { ...member, status: 'left', since: state.version }
-  if (lease === null) return withMember(state, peer, gone)
+  if (lease === null) return withMember(state, peer, member, gone)
   const batches = returnBatches(state.batches, lease.ranges)
-  return withMember({ ...state, batches }, peer, giveUpLease(gone))
+  return withMember({ ...state, batches }, peer, member, giveUpLease(gone))
 }
 
 /** It fell silent: nobody waits for it, but its batches do until the next round opens. */
 export function vanish(state: RunState, peer: PeerId): RunState | Refusal {
   const member = presentMember(state, peer)
   if ('code' in member) return member
-  return withMember(state, peer, { ...member, status: 'vanished', since: state.version })
+  return withMember(state, peer, member, { ...member, status: 'vanished', since: state.version })
 }
 
 /** The member without its lease, which ran out. The caller returns the batches. */

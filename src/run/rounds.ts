@@ -3,20 +3,27 @@
  * and closing look at all members; nothing else does.
  */
 import { sha256 } from '@noble/hashes/sha2.js'
-import { Map as PersistentMap } from 'immutable'
+import { Map as PersistentMap, Set as PersistentSet } from 'immutable'
 import { base16 } from 'multiformats/bases/base16'
 import { encodeCanonical } from '../core/index.ts'
 import type { PeerId } from '../swarm/index.ts'
-import { boundedSpeed, dispense, measuredSpeed, medianSpeed, refillPool, stepsFor } from './leases.ts'
+import {
+  boundedSpeed,
+  dispense,
+  measuredSpeed,
+  medianSpeed,
+  refillPool,
+  returnBatches,
+  stepsFor,
+} from './leases.ts'
 import { giveUpLease, isRemembered } from './membership.ts'
 import {
-  type Accepted,
-  type BatchRange,
+  type ClosedRound,
   isPresent,
   type Member,
   type OpenRound,
-  type RunState,
   reducerLimits,
+  type RunState,
 } from './state.ts'
 
 /** Advances as far as possible without another event. */
@@ -96,28 +103,35 @@ function withoutOpenRound(state: RunState): RunState {
 
 /** The last one has gone: nobody comes back in time any more, so all leases return. */
 function goCold(state: RunState): RunState {
-  return { ...returnLeases(state, () => true), cold: true }
+  const over: Entry[] = []
+  state.members.forEach((member, peer) => {
+    if (member.lease !== null) over.push([peer, member])
+  })
+  return { ...returnLeases(state, over), cold: true }
 }
 
-/** Takes back the leases of those who are gone and of those present who are too late, and forgets who left no trace. */
-function returnLeases(state: RunState, isOver: (member: Member) => boolean): RunState {
-  const { nowMs } = state
-  const returned: BatchRange[] = []
-  let { present, ready, joining } = state.counts
+type Entry = [peer: PeerId, member: Member]
+
+/** Takes back these leases: whoever is present is ready for another, and who went without a trace is forgotten. */
+function returnLeases(state: RunState, over: readonly Entry[]): RunState {
+  if (over.length === 0) return state
+  let { ready } = state.counts
   const members = state.members.withMutations((mutable) => {
-    for (const [peer, member] of state.members) {
-      if (member.lease === null || !isOver(member)) continue
-      returned.push(...member.lease.ranges)
+    for (const [peer, member] of over) {
       const after = giveUpLease(member)
       if (isPresent(member)) {
         ready += 1
-        mutable.set(peer, { ...after, status: 'ready', stepsPerSecond: slower(member, nowMs) })
+        const stepsPerSecond = slower(member, state.nowMs)
+        mutable.set(peer, { ...after, status: 'ready', stepsPerSecond })
       } else if (isRemembered(after)) mutable.set(peer, after)
       else mutable.delete(peer)
     }
   })
-  const batches = { ...state.batches, returned: state.batches.returned.push(...returned) }
-  return { ...state, members, batches, counts: { present, ready, joining } }
+  const batches = returnBatches(
+    state.batches,
+    over.flatMap(([, { lease }]) => lease!.ranges),
+  )
+  return { ...state, members, batches, counts: { ...state.counts, ready } }
 }
 
 /** Who could not do its lease in time is slower than was thought, though not by more than half at once. */
@@ -131,18 +145,20 @@ function slower({ stepsPerSecond, lease }: Member, nowMs: number): number {
 /** Everyone who is ready gets a lease of this round, whoever came first first. */
 function openRound(before: RunState): RunState {
   const { round, nowMs, innerSteps, policy } = before
-  const state = forgetLongestGone(
-    returnLeases(
-      before,
-      (member) => !isPresent(member) || round - member.lease!.round > policy.maximumStaleness,
-    ),
-  )
-  const coming: [PeerId, Member][] = []
+  const over: Entry[] = []
+  const coming: Entry[] = []
   // Of those back in a round that begins anew.
   let outstanding = 0
-  for (const entry of state.members) {
-    if (entry[1].status === 'ready') coming.push(entry)
-    else if (entry[1].status === 'active' && entry[1].lease!.round === round) outstanding += 1
+  before.members.forEach((member, peer) => {
+    if (member.status === 'ready') coming.push([peer, member])
+    else if (member.lease === null) return
+    else if (!isPresent(member) || round - member.lease.round > policy.maximumStaleness)
+      over.push([peer, member])
+    else if (member.lease.round === round) outstanding += 1
+  })
+  const state = forgetLongestGone(returnLeases(before, over))
+  for (const [peer, { status }] of over) {
+    if (status === 'active') coming.push([peer, state.members.get(peer)!])
   }
   coming.sort(([, a], [, b]) => a.since - b.since)
   const median = medianSpeed(coming.map(([, { stepsPerSecond }]) => stepsPerSecond))
@@ -193,22 +209,26 @@ function closeRound(state: RunState, { contributions }: OpenRound): RunState {
   const seed = base16.baseEncode(sha256(encodeCanonical([state.seed, round, commitment])))
   const all = [...state.closed, { round, seed, accepted, checkpoint: null }]
   const closed = all.slice(-reducerLimits.keptRounds)
-  const dropped = all.slice(0, -reducerLimits.keptRounds).flatMap((each) => each.accepted)
+  const updates = [...state.updates.closed, new Set(accepted.map(({ update }) => update))]
   return {
     ...state,
     phase: 'coolingDown',
     seed,
     open: null,
     closed,
-    updates: state.updates.withMutations((mutable) => {
-      for (const { update } of dropped) mutable.delete(update)
-    }),
-    medianNorm: medianNorm(closed.flatMap((each) => each.accepted)),
+    updates: { open: PersistentSet(), closed: updates.slice(-reducerLimits.keptRounds) },
+    medianNorm: medianNorm(closed),
   }
 }
 
-function medianNorm(accepted: readonly Accepted[]): number {
-  const norms = Float64Array.from(accepted, ({ norm }) => norm).sort()
+/** Of the newest rounds, as many as it takes for a median that no few peers decide. */
+function medianNorm(closed: readonly ClosedRound[]): number {
+  const newest: number[] = []
+  for (const { accepted } of closed.toReversed()) {
+    if (newest.length >= reducerLimits.enoughNorms) break
+    for (const { norm } of accepted) newest.push(norm)
+  }
+  const norms = Float64Array.from(newest).sort()
   const middle = norms.length >> 1
   return norms.length % 2 === 1 ? norms[middle]! : (norms[middle - 1]! + norms[middle]!) / 2
 }

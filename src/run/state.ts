@@ -162,12 +162,12 @@ export interface RunState {
   readonly warmupDeadlineMs: number | null
   /** The newest rounds, oldest first, for peers that have to catch up. */
   readonly closed: readonly ClosedRound[]
-  /** Updates of the closed rounds above and of the open one: sending one again is copying. */
-  readonly updates: PersistentSet<Cid>
+  /** Updates of the open round, and of each of the closed rounds above: sending one again is copying (`isKnownUpdate`). */
+  readonly updates: { readonly open: PersistentSet<Cid>; readonly closed: readonly ReadonlySet<Cid>[] }
   /** The newest checkpoint that everyone agrees on; round 0 is the initial one. */
   readonly checkpoint: { readonly round: number; readonly checkpoint: Cid }
   readonly batches: Batches
-  /** Median norm of the updates of the newest closed rounds; null before the first. */
+  /** Median norm of the updates of the newest closed rounds, as many as have `enoughNorms`; null before the first. */
   readonly medianNorm: number | null
   /** Everybody has gone since the newest round opened, or none has opened yet. */
   readonly cold: boolean
@@ -184,6 +184,8 @@ export const reducerLimits = {
   keptRounds: 3,
   /** Members that have gone of whom the state keeps an account; those longest gone are forgotten first. The log keeps all. */
   maxDeparted: 16_384,
+  /** Norms of updates for a median. */
+  enoughNorms: 256,
   /** Ranges of one lease. */
   maxLeaseRanges: 16,
   /** Ranges in the pool; the shortest beyond are given up. */
