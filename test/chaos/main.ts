@@ -21,6 +21,8 @@ try {
   say('Interrupted: its processes have ended, and nothing was kept.')
   process.exitCode = 130
 }
+// All processes and disks are gone by now; a socket that lingers must not keep this one.
+process.stdout.write('', () => process.exit())
 
 async function main(): Promise<number> {
   const { values } = parseArgs({
