@@ -77,7 +77,7 @@ export class RelayClient {
 
   /** Addresses at which this node can be dialled now through its relays. */
   get addresses(): string[] {
-    return [...this.reserved.values()].map((relay) => `${relay}/p2p-circuit/p2p/${this.init.self}`)
+    return [...this.reserved.values()].map((relay) => `${String(relay)}/p2p-circuit/p2p/${this.init.self}`)
   }
 
   /** Begins to keep the reservations, until the signal; resolves when each was tried once. */
@@ -99,7 +99,7 @@ export class RelayClient {
   /** One after another: the library forgets those that wait in its queue when one is done. */
   private reserve(listener: Listener, relay: Multiaddr, signal: AbortSignal): Promise<void> {
     const { clock } = this.init
-    const attempt = { clock, timeoutMs: relayRetries.attemptMs, signal, what: `Asking ${relay}` }
+    const attempt = { clock, timeoutMs: relayRetries.attemptMs, signal, what: `Asking ${String(relay)}` }
     const reserved = this.turn.then(() =>
       withDeadline(attempt, () => listener.listen(relay.encapsulate('/p2p-circuit'))),
     )
