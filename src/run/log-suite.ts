@@ -3,7 +3,8 @@
  */
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import type { Log, LogEntry } from './log.ts'
+import { seededRandom, VirtualClock } from '../core/index.ts'
+import { followLog, type Log, type LogEntry } from './log.ts'
 
 export interface LogSuite {
   readonly name: string
@@ -66,6 +67,58 @@ export function runLogSuite({ name, make, reopen }: LogSuite): void {
       expect(outcomes.map(({ status }) => status).sort()).toEqual(['fulfilled', 'rejected'])
       expect(await log.length()).toBe(1)
       await log.close()
+    })
+
+    test('two who append at random share the positions: each entry is there once, in the order of its author', async () => {
+      const first = await make()
+      const second = (await reopen?.(first)) ?? first
+      const perAuthor = 40
+      const author = async (log: Log, name: string): Promise<void> => {
+        const random = seededRandom('append', name)
+        for (let i = 0; i < perAuthor; ) {
+          const position = await log.length()
+          if (random.nextFloat() < 0.5) await new Promise((resolve) => setImmediate(resolve))
+          try {
+            await log.append(bytesOf(`${name}${i}`), { expect: position })
+            i += 1
+          } catch (thrown) {
+            expect(thrown).toMatchObject({ code: 'log/conflict' })
+          }
+        }
+      }
+      await Promise.all([author(first, 'a'), author(second, 'b')])
+      const names = (await all(second)).map(({ bytes }) => new TextDecoder().decode(bytes))
+      expect(names).toHaveLength(2 * perAuthor)
+      for (const name of ['a', 'b']) {
+        const own = names.filter((entry) => entry.startsWith(name))
+        expect(own).toEqual(Array.from({ length: perAuthor }, (_, i) => `${name}${i}`))
+      }
+      await first.close()
+      await second.close()
+    })
+
+    test('can be followed from a position while another one appends', async () => {
+      const writer = await make()
+      const reader = (await reopen?.(writer)) ?? writer
+      for (let i = 0; i < 5; i++) await writer.append(Uint8Array.of(i), { expect: i })
+      const clock = new VirtualClock()
+      const stop = new AbortController()
+      const seen: LogEntry[] = []
+      const following = (async () => {
+        for await (const entry of followLog(reader, { from: 3, clock, signal: stop.signal })) {
+          seen.push(entry)
+          if (entry.position === 9) stop.abort()
+        }
+      })()
+      for (let i = 5; i < 10; i++) await writer.append(Uint8Array.of(i), { expect: i })
+      while (!stop.signal.aborted) {
+        await clock.advance(250)
+        await new Promise((resolve) => setTimeout(resolve, 1))
+      }
+      await following
+      expect(seen).toEqual([3, 4, 5, 6, 7, 8, 9].map((i) => ({ position: i, bytes: Uint8Array.of(i) })))
+      await writer.close()
+      await reader.close()
     })
 
     test('keeps a copy: changing the bytes afterwards changes nothing', async () => {

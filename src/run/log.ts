@@ -1,9 +1,9 @@
 /**
  * The seam for what must survive a crash: an append-only sequence of entries. An append says at which position it
  * expects to land, so of two hosts that write to one log by accident, or after a takeover, exactly one goes on and the
- * other one learns it. Implementations: `memoryLog` here and `sqliteLog`, which pass one suite (log-suite.ts).
+ * other one learns it. Implementations: `memoryLog` here, `sqliteLog` and `natsLog`, which pass one suite (log-suite.ts).
  */
-import { GroundswellError } from '../core/index.ts'
+import { type Clock, GroundswellError } from '../core/index.ts'
 
 export interface LogEntry {
   /** From 0, without gaps. */
@@ -51,6 +51,44 @@ export function memoryLog(): Log {
     close: async () => {
       open = false
     },
+  }
+}
+
+export interface FollowOptions {
+  /** The first position that is wanted. */
+  readonly from: number
+  readonly clock: Clock
+  /** Ends the following without an error. */
+  readonly signal: AbortSignal
+  /** Between two looks at a log that had nothing new. */
+  readonly everyMs?: number
+  /** Told when the log cannot be read for now; following goes on. */
+  readonly onTrouble?: (trouble: GroundswellError) => void
+}
+
+/** What passes by itself: a server that restarts, another process that writes for a long time. */
+const passing = new Set(['log/unreachable', 'log/locked'])
+
+/** The entries from a position on, those that are there and those to come: how a standby keeps up with a host. */
+export async function* followLog(log: Log, options: FollowOptions): AsyncGenerator<LogEntry, void> {
+  const { clock, signal, everyMs = 250, onTrouble } = options
+  for (let next = options.from; ; ) {
+    try {
+      for await (const entry of log.read(next)) {
+        if (signal.aborted) return
+        yield entry
+        next = entry.position + 1
+      }
+      if (signal.aborted) return
+    } catch (thrown) {
+      if (!(thrown instanceof GroundswellError) || !passing.has(thrown.code)) throw thrown
+      onTrouble?.(thrown)
+    }
+    try {
+      await clock.sleep(everyMs, signal)
+    } catch {
+      return
+    }
   }
 }
 

@@ -27,4 +27,5 @@ export { type Relay, type RelayInit, type RelayStatus, startRelay } from './rela
 export type { RelayNews } from './relay-client.ts'
 export { type RelayQuotas, type RelayRefusal, relayQuotas } from './relay-quotas.ts'
 export * from './signed.ts'
+export * from './tiered-blobs.ts'
 export * from './transport.ts'
