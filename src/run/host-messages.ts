@@ -15,7 +15,7 @@ import type { ReportDesk } from './report-desk.ts'
 import { isPresent, type Member, type RunState } from './state.ts'
 import { Holders, viewFor } from './views.ts'
 
-export const messageLimits = {
+const messageLimits = {
   /** Longest time until a `watch` without news is answered. */
   maxPollMs: 2000,
   /** A public status is made anew at most this often. */

@@ -30,7 +30,7 @@ export interface HostStoreInit {
   readonly clock: Clock
 }
 
-export const hostStoreLimits = {
+const hostStoreLimits = {
   /** Updates being fetched at a time, each held in memory until it is judged. */
   fetchesAtATime: 32,
   /** The slowest pace at which an update may come, beyond the first minute. */

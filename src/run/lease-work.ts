@@ -27,7 +27,7 @@ export interface LeaseWorkInit {
   readonly onStep: (done: StepDone) => void
 }
 
-export interface StepDone {
+interface StepDone {
   readonly step: number
   readonly loss: number
   readonly tokensPerSecond: number

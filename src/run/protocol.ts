@@ -64,7 +64,7 @@ export interface CheckpointName {
 }
 
 /** One accepted contribution, as much as a merge needs of it. */
-export interface AcceptedView {
+interface AcceptedView {
   readonly peer: PeerId
   readonly update: Cid
   readonly weight: number

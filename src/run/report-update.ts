@@ -9,7 +9,7 @@ import { remedyFor } from './judge.ts'
 import { holds } from './lease-work.ts'
 import type { LeaseView, Report, ReportAnswer } from './protocol.ts'
 
-export const reportLimits = {
+const reportLimits = {
   /** How long a peer that was asked to leave tries to hand in what it has done. */
   partingMs: 5000,
   /** How long after its lease was settled a peer waits for the answer that says so. */

@@ -22,8 +22,8 @@ import {
   isPresent,
   type Member,
   type OpenRound,
-  reducerLimits,
   type RunState,
+  reducerLimits,
 } from './state.ts'
 
 /** Advances as far as possible without another event. */
