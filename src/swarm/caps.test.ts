@@ -10,8 +10,8 @@ import { isRemote, messageProtocol, type ProtocolId, type Transport } from './tr
 import { identityOf } from './transport-suite.ts'
 
 const bulk: ProtocolId = '/groundswell/bulk/1'
-const speedUp = 20
-/** Twenty seconds in one. */
+const speedUp = 5
+/** Five seconds in one. */
 const hastyClock: Clock = {
   now: () => Date.now() * speedUp,
   steady: () => performance.now() * speedUp,

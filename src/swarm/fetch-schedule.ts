@@ -31,7 +31,7 @@ export interface ScheduleInit {
   readonly unavailable: (cid: Cid, failures: readonly SourceFailure[]) => Error
 }
 
-export const scheduleLimits = {
+const scheduleLimits = {
   /** A blob that is under way is asked again of a source that is expected to give it in less than half the time. */
   endgameFactor: 2,
   /** Requests for one blob at a time. */

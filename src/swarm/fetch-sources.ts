@@ -30,6 +30,8 @@ export const sourceLimits = {
   lostRestMs: 2000,
   longestRestMs: 60_000,
   maxBusy: 20,
+  /** What is smaller says more of the round trip than of the speed. */
+  leastMeasuredBytes: 65_536,
 } as const
 
 export class Source {
@@ -80,8 +82,10 @@ export class Source {
 
   /** A blob came that was asked for `tookMs` ago. */
   gave(bytes: number, tookMs: number): void {
-    const sample = (bytes * this.underWay * 1000) / Math.max(1, tookMs)
-    this.speed = this.speed === undefined ? sample : 0.7 * this.speed + 0.3 * sample
+    if (bytes >= sourceLimits.leastMeasuredBytes) {
+      const sample = (bytes * this.underWay * 1000) / Math.max(1, tookMs)
+      this.speed = this.speed === undefined ? sample : 0.7 * this.speed + 0.3 * sample
+    }
     this.receivedBytes += bytes
     this.window = Math.min(sourceLimits.mostWindow, this.window + 1)
     this.breaks = this.busy = 0

@@ -28,7 +28,7 @@ export const fetchLimits = {
 export interface FetchInit {
   readonly transport: Transport
   readonly blobs: Blobs
-  /** Who may have it; the order does not matter. A function is asked again and again: sources may come meanwhile. */
+  /** Who may have it; of those not measured yet, the first is asked first. A function is asked again and again: sources may come meanwhile. */
   readonly sources: readonly PeerId[] | (() => readonly PeerId[])
   readonly clock?: Clock
   readonly chunkTimeoutMs?: number

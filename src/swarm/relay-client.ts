@@ -30,7 +30,7 @@ export interface RelayClientInit {
 }
 
 /** Pauses between attempts double from the first to the last; an attempt that hangs is given up. */
-export const relayRetries = { firstMs: 250, lastMs: 15_000, attemptMs: 15_000 } as const
+const relayRetries = { firstMs: 250, lastMs: 15_000, attemptMs: 15_000 } as const
 
 type Components = Parameters<ReturnType<typeof circuitRelayTransport>>[0]
 

@@ -87,7 +87,7 @@ describe('through a relay', () => {
     expect(relayedBytes).toBeGreaterThan(size)
     expect(relayedBytes).toBeLessThan(1.02 * size)
     for (const { self } of [host, peer]) expect(byPeer.get(self)!.bytes).toBe(relayedBytes)
-  })
+  }, 240_000)
 
   test('a direct connection is used as soon as there is one', async () => {
     const r = await relay()

@@ -55,7 +55,7 @@ export interface Relay {
  * Smaller windows than a peer's, as a circuit takes two of them: 20 MB/s per circuit at 100 ms round trip. The initial
  * window must be a peer's: yamux (8.0.3) does not tell it, and a sender that believes in another one is cut off.
  */
-export const relayBuffers: typeof streamBuffers = {
+const relayBuffers: typeof streamBuffers = {
   initialStreamWindowSize: streamBuffers.initialStreamWindowSize,
   maxStreamWindowSize: 2 * 1024 * 1024,
   maxReadBufferLength: 4 * 1024 * 1024,
