@@ -4,6 +4,7 @@
  */
 import { Command, InvalidArgumentError, Option } from 'commander'
 import type { CommandContext } from './context.ts'
+import { parseBytes, parseRate } from './units.ts'
 
 const backends = ['auto', 'cpu', 'cuda', 'webgpu', 'wasm']
 
@@ -47,6 +48,20 @@ export function createProgram(context: CommandContext): Command {
     .option('--host <address>', 'address to listen on')
     .option('--port <n>', 'port to listen on; 0 for any free one', port)
     .option('--home <folder>', 'where the host keeps its key, its log and its blobs')
+    .option(
+      '--listen <address>',
+      'multiaddress to listen on, instead of --host and --port; repeatable',
+      several,
+    )
+    .option('--announce <address>', 'address to tell others, as behind a port forward; repeatable', several)
+    .option('--relay <address>', 'relay through which this host is reached; repeatable', several)
+    .option('--also <address>', 'where a second host of this run is reached; repeatable', several)
+    .option('--up <rate>', 'most to send, such as 10Mb/s or 2MB/s', rateText)
+    .option('--down <rate>', 'most to receive', rateText)
+    .option('--metrics <port>', 'serve metrics for Prometheus, on loopback unless ADDRESS:PORT', metricsAt)
+    .option('--log <place>', 'nats://HOST:4222: keep log and blobs there, so that another host can take over')
+    .option('--identity <file>', 'the key of the host, shared by two hosts of one run')
+    .option('--owner <peerId>', 'who may pause, resume, end and change the run as well; repeatable', several)
     .action(async (run: string, options: HostCommandLine) =>
       (await import('./commands/host.ts')).host(context, run, options),
     )
@@ -60,8 +75,88 @@ export function createProgram(context: CommandContext): Command {
     .option('--name <name>', 'what others see this peer called')
     .option('--home <folder>', 'where this peer keeps its key and what it fetched')
     .option('--out <folder>', 'keep the final checkpoint here')
+    .option('--listen <address>', 'multiaddress at which other peers reach this one; repeatable', several)
+    .option('--announce <address>', 'address to tell others, as behind a port forward; repeatable', several)
+    .option('--relay <address>', 'relay through which this peer is reached; repeatable', several)
+    .option('--up <rate>', 'most to send, such as 10Mb/s or 2MB/s', rate)
+    .option('--down <rate>', 'most to receive', rate)
+    .option('--metrics <port>', 'serve metrics for Prometheus, on loopback unless ADDRESS:PORT', metricsAt)
     .action(async (link: string, options: JoinCommandLine) =>
       (await import('./commands/join.ts')).join(context, link, options),
+    )
+
+  program
+    .command('status')
+    .description('how a run stands: phase, round, members, checkpoint, refusals')
+    .argument('<link>', 'what “groundswell host” printed')
+    .option('--watch', 'look again every second until it is finished')
+    .action(async (link: string, options: StatusCommandLine) =>
+      (await import('./commands/status.ts')).status(context, link, options),
+    )
+
+  program
+    .command('contributions')
+    .description('who contributed what to a run, every signature checked here')
+    .argument('<link>', 'what “groundswell host” printed')
+    .option('--peer <peerId>', 'only those of one peer')
+    .option('--csv <file>', 'write them as a table as well')
+    .action(async (link: string, options: ContributionsCommandLine) =>
+      (await import('./commands/contributions.ts')).contributions(context, link, options),
+    )
+
+  const ownerCommands = {
+    pause: 'let a run stand still once the open round is merged',
+    resume: 'let a paused run go on',
+    end: 'let the open round of a run be its last',
+  } as const
+  for (const action of ['pause', 'resume', 'end'] as const) {
+    program
+      .command(action)
+      .description(ownerCommands[action])
+      .argument('<home>', 'home folder of its host')
+      .action(async (home: string) => (await import('./commands/owner.ts')).control(context, home, action))
+  }
+
+  program
+    .command('limits')
+    .description('change the rules of a run while it goes on')
+    .argument('<home>', 'home folder of its host')
+    .option('--rounds <n>', 'rounds after which it is finished', positive)
+    .option('--minimum-peers <n>', 'peers to begin with', positive)
+    .option('--maximum-peers <n>', 'peers at a time', positive)
+    .option('--quorum <share>', 'share of a round’s peers that is enough', share)
+    .option('--warmup <seconds>', 'how long to wait for those still fetching', nonnegative)
+    .option('--grace <seconds>', 'how long a round stays open after its quorum', nonnegative)
+    .option('--max-round <seconds>', 'longest round', nonnegative)
+    .option('--vanish-after <seconds>', 'silence after which a peer counts as gone', nonnegative)
+    .action(async (home: string, options: LimitsCommandLine) =>
+      (await import('./commands/owner.ts')).limits(context, home, options),
+    )
+
+  program
+    .command('replay')
+    .description('tell the history of a run from its log, and check it')
+    .argument('<log>', 'home folder of a host, its log file, or nats://HOST:4222/RUN')
+    .option('--from <n>', 'first entry to tell', count)
+    .option('--to <n>', 'last entry to tell', count)
+    .option('--peer <peerId>', 'only what one peer did')
+    .action(async (log: string, options: ReplayCommandLine) =>
+      (await import('./commands/replay.ts')).replay(context, log, options),
+    )
+
+  program
+    .command('relay')
+    .description('let peers behind routers reach each other through this machine')
+    .option('--port <n>', 'port to listen on; 0 for any free one', port, 4001)
+    .option('--listen <address>', 'multiaddress to listen on, instead of --port; repeatable', several)
+    .option('--announce <address>', 'address to tell others; repeatable', several)
+    .option('--bytes-per-day <size>', 'most for each peer in a day, such as 20GB', bytes)
+    .option('--rate <rate>', 'most for each peer, such as 10Mb/s', rate)
+    .option('--reservations <n>', 'peers that can be reached at a time', positive)
+    .option('--metrics <port>', 'serve metrics for Prometheus, on loopback unless ADDRESS:PORT', metricsAt)
+    .option('--home <folder>', 'where the relay keeps its key')
+    .action(async (options: RelayCommandLine) =>
+      (await import('./commands/relay.ts')).relay(context, options),
     )
 
   program
@@ -193,12 +288,66 @@ export interface TrainCommandLine {
 }
 
 export interface HostCommandLine extends Omit<TrainCommandLine, 'restart' | 'share'> {
+  readonly listen?: readonly string[]
+  readonly announce?: readonly string[]
+  readonly relay?: readonly string[]
+  readonly also?: readonly string[]
+  readonly up?: string
+  readonly down?: string
+  readonly metrics?: string
+  readonly log?: string
+  readonly identity?: string
+  readonly owner?: readonly string[]
   readonly home?: string
   readonly host?: string
   readonly port?: number
 }
 
+export interface StatusCommandLine {
+  readonly watch?: boolean
+}
+
+export interface ContributionsCommandLine {
+  readonly peer?: string
+  readonly csv?: string
+}
+
+/** Times in seconds. */
+export interface LimitsCommandLine {
+  readonly rounds?: number
+  readonly minimumPeers?: number
+  readonly maximumPeers?: number
+  readonly quorum?: number
+  readonly warmup?: number
+  readonly grace?: number
+  readonly maxRound?: number
+  readonly vanishAfter?: number
+}
+
+export interface ReplayCommandLine {
+  readonly from?: number
+  readonly to?: number
+  readonly peer?: string
+}
+
+export interface RelayCommandLine {
+  readonly port: number
+  readonly listen?: readonly string[]
+  readonly announce?: readonly string[]
+  readonly bytesPerDay?: number
+  readonly rate?: number
+  readonly reservations?: number
+  readonly metrics?: string
+  readonly home?: string
+}
+
 export interface JoinCommandLine {
+  readonly listen?: readonly string[]
+  readonly announce?: readonly string[]
+  readonly relay?: readonly string[]
+  readonly up?: number
+  readonly down?: number
+  readonly metrics?: string
   readonly name?: string
   readonly backend: string
   readonly threads: number
@@ -324,4 +473,32 @@ function above0(text: string): number {
 
 function atLeast1(text: string): number {
   return number(text, 'a number from 1 up', (value) => Number.isFinite(value) && value >= 1)
+}
+
+/** Of an option that may be given several times. */
+function several(text: string, before: readonly string[] | undefined): string[] {
+  return [...(before ?? []), text]
+}
+
+function rate(text: string): number {
+  const value = parseRate(text)
+  if (value === undefined) throw new InvalidArgumentError('It takes a rate such as 10Mb/s or 2MB/s.')
+  return value
+}
+
+/** Checked here, and read by the run file that it counts instead of. */
+function rateText(text: string): string {
+  rate(text)
+  return text
+}
+
+function bytes(text: string): number {
+  const value = parseBytes(text)
+  if (value === undefined) throw new InvalidArgumentError('It takes a size such as 20GB.')
+  return value
+}
+
+function metricsAt(text: string): string {
+  port(text.slice(text.lastIndexOf(':') + 1))
+  return text
 }

@@ -72,6 +72,22 @@ run: # of the host
   graceSeconds: ${run.graceSeconds} # …once the others had so long to follow
   maxRoundSeconds: ${run.maxRoundSeconds} # a round closes after so long with whatever it has
   vanishAfterSeconds: ${run.vanishAfterSeconds} # silence after which a peer counts as gone
+  warmupSeconds: ${run.warmupSeconds} # once enough are ready, how long to wait for those who still fetch what they need
+  maximumStaleness: ${run.maximumStaleness} # by so many rounds an update may be late and still count, for less
+  maximumSpeedup: ${run.maximumSpeedup} # a fast peer gets at most so many times the steps of the median one
+  rewarmSteps: ${run.rewarmSteps} # over so many steps the learning rate rises again after everybody had gone
+  maximumStrikes: ${run.maximumStrikes} # after so many refused updates in a row a peer is expelled…
+  expulsionRounds: ${run.expulsionRounds} # …for so many rounds
+  maximumNormFactor: ${run.maximumNormFactor} # an update so many times larger than the median is refused
+  # listen: [/ip4/0.0.0.0/tcp/4001] # instead of host and port
+  # announce: [/ip4/192.0.2.7/tcp/4001] # what others are told, as behind a port forward
+  # relays: [/ip4/192.0.2.8/tcp/4001/p2p/12D3KooW…] # through which this host is reached
+  # also: [/ip4/192.0.2.9/tcp/4001] # where a second host of this run is reached
+  # up: 10Mb/s # most to send; 2MB/s are bytes
+  # down: 100Mb/s # most to receive
+  # metrics: 9464 # for Prometheus; on loopback unless ADDRESS:PORT
+  # log: nats://HOST:4222 # log and blobs there, so that another host can take over
+  # owners: [12D3KooW…] # who may pause, end and change the run besides the host's own owner.pem
 
 runtime:
   backend: ${runtime.backend} # auto, cpu, cuda, webgpu or wasm

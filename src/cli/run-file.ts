@@ -8,6 +8,7 @@ import { GroundswellError } from '../core/index.ts'
 import { type SyncSettings, syncSettingsSchema } from '../sync/index.ts'
 import { type TrainingSettings, trainingSchema } from '../train/index.ts'
 import { nearestKey } from './nearest-key.ts'
+import { parseRate } from './units.ts'
 
 export interface RunFile {
   readonly model: ModelSection
@@ -58,6 +59,28 @@ interface RunSection {
   readonly maxRoundSeconds: number
   /** Silence after which a peer counts as gone. */
   readonly vanishAfterSeconds: number
+  /** Once enough are ready, how long to wait for those who still fetch. */
+  readonly warmupSeconds: number
+  readonly maximumStaleness: number
+  readonly maximumSpeedup: number
+  readonly rewarmSteps: number
+  readonly maximumStrikes: number
+  readonly expulsionRounds: number
+  readonly maximumNormFactor: number
+  /** Multiaddresses: instead of host and port, to tell others, of relays, of a second host of this run. */
+  readonly listen?: string[] | undefined
+  readonly announce?: string[] | undefined
+  readonly relays?: string[] | undefined
+  readonly also?: string[] | undefined
+  /** Bytes per second. */
+  readonly up?: number | undefined
+  readonly down?: number | undefined
+  /** Port, or ADDRESS:PORT. */
+  readonly metrics?: string | undefined
+  /** `nats://…`; a file in the home folder when absent. */
+  readonly log?: string | undefined
+  /** PeerIds. */
+  readonly owners?: string[] | undefined
 }
 
 interface RuntimeSection {
@@ -70,6 +93,22 @@ const size = z
   .int()
   .positive()
   .max(2 ** 24)
+
+const addresses = z
+  .array(
+    z
+      .string()
+      .regex(/^\/\S+$/, 'use addresses such as /ip4/192.0.2.7/tcp/4001')
+      .max(512),
+  )
+  .max(16)
+
+const rate = z.union([z.string(), z.number()]).transform((value, context) => {
+  const bytes = parseRate(String(value))
+  if (bytes !== undefined) return bytes
+  context.addIssue({ code: 'custom', message: 'use a rate such as 10Mb/s or 2MB/s' })
+  return z.NEVER
+})
 
 const modelSchema: z.ZodType<ModelSection> = z
   .strictObject({
@@ -148,12 +187,41 @@ const runFileSchema: z.ZodType<RunFile> = z
           .default('run'),
         host: z.string().min(1).default('127.0.0.1'),
         port: z.int().min(0).max(65_535).default(0),
-        minimumPeers: z.int().positive().max(256).default(2),
-        maximumPeers: z.int().positive().max(256).default(256),
+        minimumPeers: z.int().positive().max(10_000).default(2),
+        maximumPeers: z.int().positive().max(10_000).default(256),
         quorum: z.number().gt(0).max(1).default(0.67),
         graceSeconds: z.number().nonnegative().max(86_400).default(10),
         maxRoundSeconds: z.number().min(1).max(604_800).default(3600),
         vanishAfterSeconds: z.number().min(0.5).max(3600).default(15),
+        warmupSeconds: z.number().nonnegative().max(86_400).default(60),
+        maximumStaleness: z.int().min(0).max(8).default(1),
+        maximumSpeedup: z.number().min(1).max(64).default(4),
+        rewarmSteps: z.int().min(0).max(1_000_000).default(20),
+        maximumStrikes: z.int().min(1).max(100).default(3),
+        expulsionRounds: z.int().min(1).max(1_000_000).default(20),
+        maximumNormFactor: z.number().min(1).max(1e6).default(10),
+        listen: addresses.optional(),
+        announce: addresses.optional(),
+        relays: addresses.optional(),
+        also: addresses.optional(),
+        up: rate.optional(),
+        down: rate.optional(),
+        metrics: z
+          .union([z.string(), z.number()])
+          .transform(String)
+          .refine(
+            (text) => Number(text.slice(text.lastIndexOf(':') + 1)) < 65_536,
+            'use a port or ADDRESS:PORT',
+          )
+          .optional(),
+        log: z
+          .string()
+          .regex(
+            /^(nats|tls):\/\/\S+$/,
+            'use nats://HOST:4222; without it the log is a file in the home folder',
+          )
+          .optional(),
+        owners: z.array(z.string().max(64)).max(64).optional(),
       })
       .prefault({}),
     runtime: z
@@ -199,6 +267,15 @@ export interface RunOverrides {
   readonly out?: string | undefined
   readonly host?: string | undefined
   readonly port?: number | undefined
+  readonly listen?: readonly string[] | undefined
+  readonly announce?: readonly string[] | undefined
+  readonly relay?: readonly string[] | undefined
+  readonly also?: readonly string[] | undefined
+  readonly up?: string | undefined
+  readonly down?: string | undefined
+  readonly metrics?: string | undefined
+  readonly log?: string | undefined
+  readonly owner?: readonly string[] | undefined
 }
 
 /** Every value at its default. */
@@ -277,6 +354,15 @@ const overridePaths: Record<keyof RunOverrides, readonly string[]> = {
   out: ['out'],
   host: ['run', 'host'],
   port: ['run', 'port'],
+  listen: ['run', 'listen'],
+  announce: ['run', 'announce'],
+  relay: ['run', 'relays'],
+  also: ['run', 'also'],
+  up: ['run', 'up'],
+  down: ['run', 'down'],
+  metrics: ['run', 'metrics'],
+  log: ['run', 'log'],
+  owner: ['run', 'owners'],
 }
 
 type Issue = z.core.$ZodIssue
@@ -302,7 +388,10 @@ function explain(
           : `Did you mean “${near}”?`,
     })
   }
-  const option = Object.entries(overridePaths).find(([, at]) => at.join('.') === path.join('.'))?.[0]
+  const at = path.join('.')
+  const option = Object.entries(overridePaths).find(
+    ([, key]) => at.replace(/\.\d+$/, '') === key.join('.'),
+  )?.[0]
   const fromOption = option !== undefined && overrides[option as keyof RunOverrides] !== undefined
   const flag = option?.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
   const where = fromOption ? `--${flag}` : `${name}${position(path, document, lines)}`

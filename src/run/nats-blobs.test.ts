@@ -1,9 +1,9 @@
 import { jetstream } from '@nats-io/jetstream'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Cid, cidOf } from '../core/index.ts'
-import { memoryBlobs, putArtifact, readArtifact, tieredBlobs } from '../swarm/index.ts'
 // The suite is no part of the room's public face.
 import { runBlobsSuite } from '../swarm/blobs-suite.ts'
+import { memoryBlobs, putArtifact, readArtifact, tieredBlobs } from '../swarm/index.ts'
 import { natsBlobs } from './nats-blobs.ts'
 import { connectNats, type NatsConnection } from './nats-connection.ts'
 import { type NatsServer, natsInstalled, startNatsServer } from './nats-fixture.ts'

@@ -19,6 +19,8 @@ export interface SqliteLogOptions {
   readonly busyTimeoutMs?: number
   /** A bound on the file, in pages of 4 KiB; beyond it the log is full as on a full disk. */
   readonly maxPages?: number
+  /** Only looks, so that nothing changes where a host writes; the file must be there. */
+  readonly readOnly?: boolean
 }
 
 /**
@@ -34,7 +36,7 @@ export function sqliteLog(path: string, options: SqliteLogOptions = {}): Log {
     }
   }
   const database = guarded(() => {
-    mkdirSync(dirname(path), { recursive: true })
+    if (!options.readOnly) mkdirSync(dirname(path), { recursive: true })
     return openDatabase(path, options)
   })
   const count = database.prepare('SELECT coalesce(max(position) + 1, 0) AS length FROM entries')
@@ -82,21 +84,22 @@ export function sqliteLog(path: string, options: SqliteLogOptions = {}): Log {
   }
 }
 
-function openDatabase(path: string, { busyTimeoutMs = 2000, maxPages }: SqliteLogOptions): DatabaseSync {
-  const database = new DatabaseSync(path, { timeout: busyTimeoutMs })
+function openDatabase(path: string, options: SqliteLogOptions): DatabaseSync {
+  const { busyTimeoutMs = 2000, maxPages, readOnly = false } = options
+  const database = new DatabaseSync(path, { timeout: busyTimeoutMs, readOnly })
   try {
     const pragma = (name: string): unknown => Object.values(database.prepare(`PRAGMA ${name}`).get() ?? {})[0]
     const owner = pragma('application_id')
     const tables = database.prepare('SELECT count(*) AS tables FROM sqlite_schema').get() as {
       tables: number
     }
-    if (owner !== applicationId && tables.tables > 0) {
+    if (owner !== applicationId && (tables.tables > 0 || readOnly)) {
       throw new GroundswellError(`“${path}” is an SQLite database, but not the log of a run.`, {
         code: 'log/foreign',
         remedy: 'Name another file.',
       })
     }
-    database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL')
+    if (!readOnly) database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL')
     if (owner !== applicationId) {
       // One transaction: after a crash there is a whole log or an empty file.
       database.exec(`BEGIN IMMEDIATE;

@@ -4,7 +4,7 @@
  */
 import { statfs } from 'node:fs/promises'
 import { createServer } from 'node:net'
-import { availableParallelism, freemem, totalmem } from 'node:os'
+import { availableParallelism, freemem, networkInterfaces, totalmem } from 'node:os'
 import { GroundswellError, messageOf } from '../../core/index.ts'
 import { type BackendName, backendNames, probeBackends } from '../../runtime/index.ts'
 import { probeElsewhere } from '../backend.ts'
@@ -31,6 +31,7 @@ export async function doctor(context: CommandContext): Promise<void> {
     memoryFinding(),
     await diskFinding(context.workingFolder),
     await portFinding(),
+    reachFinding(),
   ]
   for (const finding of machine) report(finding)
 
@@ -109,4 +110,24 @@ function portFinding(): Promise<Finding> {
       server.close(() => resolve({ name: 'Network', ok: true, detail: 'can listen for peers over TCP' }))
     })
   })
+}
+
+/** What others might dial. Only from outside can anybody tell whether a router lets them through. */
+function reachFinding(): Finding {
+  const own = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? [])
+  const outward = own.filter(({ internal, address }) => !internal && !address.startsWith('fe80'))
+  const isPublic = ({ address, family }: (typeof own)[number]): boolean =>
+    family === 'IPv4'
+      ? !/^(10\.|127\.|169\.254\.|192\.168\.|172\.(1[6-9]|2\d|3[01])\.|100\.(6[4-9]|[7-9]\d|1[01]\d|12[0-7])\.)/.test(
+          address,
+        )
+      : /^[23]/.test(address)
+  const listed = outward.map(({ address }) => address).join(', ')
+  const detail =
+    outward.length === 0
+      ? 'no address besides this machine’s own loopback'
+      : outward.some(isPublic)
+        ? `${listed}; a public one: others reach this machine if no firewall is between`
+        : `${listed}; none is public: from outside only by a port forward (--announce) or a relay (--relay)`
+  return { name: 'Addresses', ok: outward.length > 0, detail }
 }

@@ -12,19 +12,29 @@ import {
   publishRun,
   type RunDescription,
   roundPolicySchema,
-  sqliteLog,
 } from '../../run/index.ts'
-import { encodeJoinLink, fileBlobs, libp2pTransport, loadOrCreateIdentity } from '../../swarm/index.ts'
+import {
+  encodeJoinLink,
+  fileBlobs,
+  libp2pTransport,
+  loadOrCreateIdentity,
+  parsePeerId,
+  shortPeerId,
+} from '../../swarm/index.ts'
 import { Evaluator, evaluateOn } from '../../train/index.ts'
 import { openChosenBackend } from '../backend.ts'
 import { absolute, type CommandContext, loadRunFile } from '../context.ts'
 import { checkRoom, cidOfFile } from '../disk.ts'
 import { formatBytes, formatCount, formatLoss } from '../format.ts'
 import { openHome } from '../home.ts'
+import { openKeep } from '../keep.ts'
+import { hostMetrics } from '../metrics.ts'
+import { startMetrics } from '../metrics-server.ts'
 import { type PreparedRun, prepareRun } from '../prepare.ts'
 import type { HostCommandLine } from '../program.ts'
 import type { RunFile } from '../run-file.ts'
 import { swarmTable } from '../swarm-table.ts'
+import { ownerFiles } from './owner.ts'
 
 /** How long members have, after the last round, to fetch the last checkpoint and say good-bye. */
 const lingerMs = 10_000
@@ -44,19 +54,44 @@ export async function host(context: CommandContext, path: string, options: HostC
   // The checkpoint, the method's state of three rounds with their updates, and the data.
   await checkRoom(home, parameters * 4 * 12)
 
-  const identity = await loadOrCreateIdentity(join(home, 'identity.pem'), (into) =>
-    crypto.getRandomValues(into),
+  const random = (into: Uint8Array<ArrayBuffer>): Uint8Array => crypto.getRandomValues(into)
+  const identity = await loadOrCreateIdentity(
+    options.identity === undefined ? join(home, 'identity.pem') : absolute(context, options.identity),
+    random,
   )
-  const blobs = await fileBlobs(join(home, 'blobs'))
-  const manifest = await publishRun(blobs, describeRun(run, prepared))
-  const log = sqliteLog(join(home, 'log.sqlite'))
-  const transport = await libp2pTransport({ identity, listen: [listenAddress(run)] })
+  const owner = await loadOrCreateIdentity(join(home, ownerFiles.key), random)
+  const owners = [owner.peerId, ...(run.run.owners ?? []).map(parsePeerId)]
+  const near = await fileBlobs(join(home, 'blobs'))
+  const described = describeRun(run, prepared)
+  const manifest = await publishRun(near, described)
+  const { listen, announce, relays, also = [], up, down } = run.run
+  // The other host must not have to wait until this one has prepared, so only what follows is done as the leader.
+  await using keep = await openKeep(context, { home, near, manifest, place: run.run.log })
+  if (run.run.log !== undefined) await publishRun(keep.blobs, described)
+  const { log, blobs } = keep
+  const transport = await libp2pTransport({
+    identity,
+    listen: listen ?? [listenAddress(run)],
+    ...(announce === undefined ? {} : { announce }),
+    ...(relays === undefined ? {} : { relays }),
+    caps: {
+      ...(up === undefined ? {} : { upBytesPerSecond: up }),
+      ...(down === undefined ? {} : { downBytesPerSecond: down }),
+    },
+    onRelay: ({ relay, state, message }) => {
+      output.event({ event: 'relay', relay, state, message: message ?? null })
+      const said = message === undefined ? '' : `: ${message}`
+      if (state !== 'reserved') output.note(`Relay ${shortPeerId(relay)} is ${state}${said}`)
+    },
+  })
   const randomSeed = Buffer.from(crypto.getRandomValues(new Uint8Array(16))).toString('hex')
+  const begun = (await log.length()) > 0
   const coordinator = await openHost({
-    ...{ manifest, transport, signer: identity.signer, blobs, log },
+    ...{ manifest, transport, signer: identity.signer, blobs, log, owners },
     clock: systemClock(),
     session: crypto.getRandomValues(new Uint8Array(16)),
     seed: randomSeed,
+    ...(keep.lease === undefined ? {} : { lease: keep.lease }),
   })
   await using backend = await openChosenBackend(run.runtime, signal)
   await using evaluator = await Evaluator.create({
@@ -68,12 +103,21 @@ export async function host(context: CommandContext, path: string, options: HostC
   const link = encodeJoinLink({
     runId: coordinator.runId,
     host: transport.self,
-    addresses: transport.addresses,
+    addresses: [...transport.addresses, ...also.map((address) => addressOf(address, transport.self))],
   })
+  await files.write(join(home, ownerFiles.link), [new TextEncoder().encode(`${link}\n`)])
   const { rounds } = manifest.rounds
   output.line(
     `Run “${manifest.name}”: ${formatCount(parameters)} parameters, ${rounds} rounds of ${manifest.sync.innerSteps} steps`,
   )
+  if (begun) {
+    const { round, lastRound, totals } = coordinator.status()
+    output.event({ event: 'resumed', round, rounds: lastRound, contributions: totals.contributions })
+    output.line(
+      `Goes on where the log ends: round ${Math.min(round, lastRound)} of ${lastRound}, ` +
+        `${formatCount(totals.contributions)} contributions accepted`,
+    )
+  }
   output.line('')
   output.line('Others join with:')
   output.line(`  groundswell join ${link}`)
@@ -88,6 +132,14 @@ export async function host(context: CommandContext, path: string, options: HostC
     rounds,
   })
 
+  await using metrics =
+    run.run.metrics === undefined
+      ? undefined
+      : await startMetrics(run.run.metrics, () => hostMetrics(coordinator.status()))
+  if (metrics !== undefined) {
+    output.event({ event: 'metrics', url: metrics.url })
+    output.line(`Metrics: ${metrics.url}`)
+  }
   const measured: { round: number; loss: number }[] = []
   const measure = async (): Promise<void> => {
     const { round, parameters: flat } = coordinator.checkpoint()
@@ -155,8 +207,12 @@ export async function host(context: CommandContext, path: string, options: HostC
     stopFollowing()
     await coordinator.stop()
     await transport.stop()
-    await log.close()
   }
+}
+
+/** An address of this host, with its name at the end. */
+function addressOf(address: string, self: string): string {
+  return address.endsWith(`/p2p/${self}`) ? address : `${address}/p2p/${self}`
 }
 
 /** The multiaddress for the host and port of a run file. */
@@ -232,6 +288,7 @@ function describeRun(run: RunFile, { built, config, parameters }: PreparedRun): 
   const { steps, batchSize, sequenceLength, gradientAccumulation, optimiser, schedule } = run.training
   const { name, minimumPeers, maximumPeers, quorum, graceSeconds, maxRoundSeconds, vanishAfterSeconds } =
     run.run
+  const { maximumStaleness, maximumSpeedup, rewarmSteps, maximumStrikes, expulsionRounds } = run.run
   return {
     name,
     dataset: built,
@@ -249,6 +306,9 @@ function describeRun(run: RunFile, { built, config, parameters }: PreparedRun): 
       graceMs: Math.round(graceSeconds * 1000),
       maxRoundMs: Math.round(maxRoundSeconds * 1000),
       vanishAfterMs: Math.round(vanishAfterSeconds * 1000),
+      warmupMs: Math.round(run.run.warmupSeconds * 1000),
+      ...{ maximumStaleness, maximumSpeedup, rewarmSteps, maximumStrikes, expulsionRounds },
+      maximumNormFactor: run.run.maximumNormFactor,
     }),
   }
 }

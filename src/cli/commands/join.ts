@@ -33,6 +33,8 @@ import { absolute, type CommandContext } from '../context.ts'
 import { usageError } from '../failures.ts'
 import { formatBytes, formatCount, formatLoss } from '../format.ts'
 import { openFreeHome, openHome } from '../home.ts'
+import { peerMetrics } from '../metrics.ts'
+import { startMetrics } from '../metrics-server.ts'
 import type { Output } from '../output.ts'
 import type { JoinCommandLine } from '../program.ts'
 
@@ -60,7 +62,22 @@ export async function join(context: CommandContext, text: string, options: JoinC
   )
   const blobs = await fileBlobs(joinPath(home.folder, 'blobs'), { durable: false }) // the host keeps what must not be lost
   await using backend = await openChosenBackend(options, signal)
-  const transport = await libp2pTransport({ identity, listen: [listenAddress(link)] })
+  const { listen, announce, relay: relays, up, down } = options
+  const transport = await libp2pTransport({
+    identity,
+    listen: listen ?? [listenAddress(link)],
+    ...(announce === undefined ? {} : { announce }),
+    ...(relays === undefined ? {} : { relays }),
+    caps: {
+      ...(up === undefined ? {} : { upBytesPerSecond: up }),
+      ...(down === undefined ? {} : { downBytesPerSecond: down }),
+    },
+    onRelay: ({ relay, state, message }) => {
+      output.event({ event: 'relay', relay, state, message: message ?? null })
+      const said = message === undefined ? '' : `: ${message}`
+      if (state !== 'reserved') output.note(`Relay ${shortPeerId(relay)} is ${state}${said}`)
+    },
+  })
   let manifest: Manifest | undefined
   let tokenizerBytes: Uint8Array | undefined
   let workload: OpenedWorkload | undefined
@@ -91,8 +108,15 @@ export async function join(context: CommandContext, text: string, options: JoinC
     },
     onEvent: (event) => follow(event),
   })
-  const show = statusLine(output)
+  const show = statusLine(output, () => lastWork)
+  let lastWork: LastWork | undefined
   const follow = (event: PeerEvent): void => {
+    if (event.type === 'accepted') lastWork = { at: new Date(), tokens: event.tokens }
+    if (event.type === 'accepted' && signal.aborted) {
+      output.note(
+        `Round ${event.round}: ${event.steps} steps, ${formatCount(event.tokens)} tokens: accepted.`,
+      )
+    }
     if (event.type === 'refused' || event.type === 'missed' || event.type === 'accepted') {
       output.event({ ...event, event: event.type })
       if (event.type === 'refused') output.note(`Round ${event.round}: ${event.message} ${event.remedy}`)
@@ -108,7 +132,20 @@ export async function join(context: CommandContext, text: string, options: JoinC
     }
     show(peer.status(), event.type === 'phase')
   }
+  const onInterrupt = (): void => {
+    const { step, leaseSteps, phase } = peer.status()
+    if (phase === 'training' && step > 0) output.note(`Handing in ${step} of ${leaseSteps} steps…`)
+  }
+  signal.addEventListener('abort', onInterrupt, { once: true })
   try {
+    await using metrics =
+      options.metrics === undefined
+        ? undefined
+        : await startMetrics(options.metrics, () => peerMetrics(peer.status()))
+    if (metrics !== undefined) {
+      output.event({ event: 'metrics', url: metrics.url })
+      output.line(`Metrics: ${metrics.url}`)
+    }
     const result = await peer.run(signal)
     const { status } = result
     show(status, true)
@@ -143,6 +180,7 @@ export async function join(context: CommandContext, text: string, options: JoinC
       peakRssBytes: process.resourceUsage().maxRSS * 1024,
     })
   } finally {
+    signal.removeEventListener('abort', onInterrupt)
     output.settle()
     await transport.stop()
     await workload?.[Symbol.asyncDispose]()
@@ -161,13 +199,24 @@ function statusFields(status: PeerStatus): Record<string, unknown> {
   const done = status.leaseSteps === 0 ? 0 : Math.floor((status.step * innerSteps) / status.leaseSteps)
   return {
     ...{ phase, why, round, rounds: lastRound, loss, tokensPerSecond, lastAccepted },
+    ...{ leaseStep: status.step, leaseSteps: status.leaseSteps, share: status.share },
+    ...{ stepsPerSecond: status.stepsPerSecond, lastVerdict: status.lastVerdict },
     step: Math.max(0, round - 1) * innerSteps + done,
     bytesUp: status.sentBytes,
     bytesDown: status.receivedBytes,
   }
 }
 
-function statusLine(output: Output): (status: PeerStatus, urgent: boolean) => void {
+/** When its newest accepted contribution came through, and what it held. */
+interface LastWork {
+  readonly at: Date
+  readonly tokens: number
+}
+
+function statusLine(
+  output: Output,
+  lastWork: () => LastWork | undefined,
+): (status: PeerStatus, urgent: boolean) => void {
   let shownAt = Number.NEGATIVE_INFINITY
   return (status, urgent) => {
     const now = performance.now()
@@ -187,9 +236,21 @@ function statusLine(output: Output): (status: PeerStatus, urgent: boolean) => vo
       `loss ${formatLoss(status.loss ?? undefined)}`,
       `${status.tokensPerSecond === null ? '–' : formatCount(status.tokensPerSecond)} tokens/s`,
       `sent ${formatBytes(status.sentBytes)}, received ${formatBytes(status.receivedBytes)}`,
-      status.lastAccepted === 0 ? 'nothing accepted yet' : `last accepted: round ${status.lastAccepted}`,
+      ...(status.share > 0 ? [`${(100 * status.share).toFixed(1)} % of the run`] : []),
+      lastAccepted(status, lastWork()),
     ].join('  ·  ')
     if (output.interactive) output.redraw(text)
     else output.line(text)
   }
+}
+
+function lastAccepted({ lastAccepted: round, lastVerdict }: PeerStatus, work: LastWork | undefined): string {
+  const bad = lastVerdict?.outcome === 'rejected' || lastVerdict?.outcome === 'expired'
+  const trouble = bad
+    ? `; round ${lastVerdict.round} ${lastVerdict.outcome} ${lastVerdict.reason}`.trimEnd()
+    : ''
+  if (round === 0) return `nothing accepted yet${trouble}`
+  const when = work === undefined ? '' : ` at ${work.at.toLocaleTimeString('en-GB')}`
+  const held = work === undefined ? '' : ` (${formatCount(work.tokens)} tokens)`
+  return `last accepted: round ${round}${when}${held}${trouble}`
 }

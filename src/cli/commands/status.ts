@@ -1,0 +1,126 @@
+/** `status`: a run as everybody may see it, asked from its host. */
+import { systemClock } from '../../core/index.ts'
+import type { HostClient, LedgerEntry, PublicStatus } from '../../run/index.ts'
+import { decodeJoinLink } from '../../swarm/index.ts'
+import { withHost } from '../ask-host.ts'
+import type { CommandContext } from '../context.ts'
+import { formatBytes, formatCount, formatDuration, formatLoss, formatTable, printable } from '../format.ts'
+import type { StatusCommandLine } from '../program.ts'
+
+const everyMs = 1000
+/** Entries of the log that are looked through for refusals: one page of the ledger. */
+const recentEntries = 2048
+const refusalsShown = 5
+
+export async function status(
+  { output, signal }: CommandContext,
+  text: string,
+  options: StatusCommandLine,
+): Promise<void> {
+  await withHost(decodeJoinLink(text), signal, async (client) => {
+    for (;;) {
+      const now = await client.status(signal)
+      const refused = await recentRefusals(client, now, signal)
+      output.event({
+        event: 'status',
+        ...now,
+        why: whyOf(now),
+        refused: refused.map(({ report: _, ...entry }) => entry),
+      })
+      const lines = describe(now, refused)
+      if (options.watch && output.interactive) output.redraw(lines.join('\n'))
+      else for (const line of lines) output.line(line)
+      if (!options.watch || now.phase === 'finished') break
+      await systemClock().sleep(everyMs, signal)
+    }
+    output.settle()
+  })
+}
+
+async function recentRefusals(
+  client: HostClient,
+  { version }: PublicStatus,
+  signal: AbortSignal,
+): Promise<LedgerEntry[]> {
+  const found: LedgerEntry[] = []
+  for (let from = Math.max(0, version - recentEntries); ; ) {
+    const page = await client.ledger({ from }, signal)
+    found.push(...page.entries.filter(({ type }) => type === 'rejected'))
+    if (page.next <= from || page.next >= Math.min(page.length, version)) return found
+    from = page.next
+  }
+}
+
+/** Why the run is where it is, in words. */
+export function whyOf({ phase, open, counts, policy, pauseRequested }: PublicStatus): string {
+  const soon = pauseRequested && phase !== 'paused' ? '; it will pause when this round is merged' : ''
+  switch (phase) {
+    case 'waiting': {
+      const missing = Math.max(0, policy.minimumPeers - counts.ready)
+      return missing === 0
+        ? 'for somebody who is ready'
+        : `for peers: ${counts.ready} of ${policy.minimumPeers} are ready, ${counts.joining} still fetch what they need`
+    }
+    case 'warmingUp':
+      return `enough are ready; ${counts.joining} still fetch what they need`
+    case 'training':
+      return `${open?.inTime ?? 0} of ${open?.assigned ?? 0} have handed in, ${open?.outstanding ?? 0} are at work${soon}`
+    case 'closing': {
+      const ms = open?.closesInMs ?? null
+      const left = ms === null ? '' : `, closes in ${formatDuration(Math.max(0, ms) / 1000)}`
+      return `enough have handed in; ${open?.outstanding ?? 0} may still follow${left}${soon}`
+    }
+    case 'coolingDown':
+      return `the host merges the round${soon}`
+    case 'paused':
+      return 'the owner lets it stand still'
+    case 'finished':
+      return 'all rounds are merged'
+  }
+}
+
+function describe(status: PublicStatus, refused: readonly LedgerEntry[]): string[] {
+  const { totals, checkpoint, batches, members, known } = status
+  const lines = [
+    `Run “${printable(status.name)}” (${status.method})`,
+    `Phase       ${status.phase}: ${whyOf(status)}`,
+    `Round       ${Math.min(status.round, status.lastRound)} of ${status.lastRound}, loss ${formatLoss(status.loss ?? undefined)}`,
+    `Checkpoint  ${checkpoint.checkpoint} (round ${checkpoint.round})`,
+    `Accepted    ${formatCount(totals.contributions)} contributions, ${formatCount(totals.tokens)} tokens, ${formatBytes(totals.bytes)}`,
+    `Batches     ${formatCount(batches.next)} leased, ${formatCount(batches.pooled)} waiting again, ${formatCount(batches.skipped)} given up`,
+  ]
+  if (members.length > 0) {
+    const header = [
+      'peer',
+      'status',
+      'does',
+      'steps/s',
+      'share',
+      'last accepted',
+      'late',
+      'refused',
+      'ran out',
+    ]
+    const rows = members.map((member) => [
+      printable(member.name === '' ? member.peer.slice(-8) : member.name),
+      member.status,
+      member.phase ?? '–',
+      member.stepsPerSecond === null ? '–' : member.stepsPerSecond.toPrecision(3),
+      totals.tokens === 0 ? '–' : `${((100 * member.tokens) / totals.tokens).toFixed(1)} %`,
+      member.lastRound === 0 ? 'nothing yet' : `round ${member.lastRound}`,
+      String(member.late),
+      String(member.rejected),
+      String(member.expired),
+    ])
+    lines.push('', ...formatTable([header, ...rows], new Set([3, 4, 6, 7, 8])))
+    if (known > members.length) lines.push(`… and ${known - members.length} more`)
+  }
+  if (refused.length > 0) lines.push('', `Refused lately (${refused.length}):`)
+  for (const { round, peer, reason, code } of refused.slice(-refusalsShown)) {
+    const name = members.find((member) => member.peer === peer)?.name ?? ''
+    lines.push(
+      `  round ${round}, ${printable(name || peer.slice(-8))}: ${printable(reason)} (${printable(code)})`,
+    )
+  }
+  return lines
+}
