@@ -119,7 +119,9 @@ describe('a swarm', () => {
     const slow = swarm.join(3, { stepMs: 60 })
     await swarm.host.finished
     await expectSameCheckpoint([...quick, slow])
-    expect(slow.events.some(({ type }) => type === 'missed' || type === 'refused')).toBe(true)
+    // What became of its leases depends on the moment: handed in in part, late, or run out. It never did as much.
+    const tokensOf = (member: Member): number => memberOf(swarm.host.status(), member)?.tokens ?? 0
+    for (const each of quick) expect(tokensOf(slow)).toBeLessThan(tokensOf(each))
   })
 
   test('waits when everybody has gone, and goes on, warmed up again, when enough have come', async () => {
