@@ -1,8 +1,10 @@
 /** `npm run bench -- NAME`: measures one thing, prints a table and, where there is something to keep, writes JSON. */
+import { runFetchBench } from './fetch.ts'
 import { runTokenizerBench } from './tokenizer.ts'
 import { runTrainBench } from './train.ts'
 
 const benches: Readonly<Record<string, (args: readonly string[]) => unknown>> = {
+  fetch: runFetchBench,
   tokenizer: ([folder]) => runTokenizerBench(folder),
   train: runTrainBench,
 }
