@@ -316,11 +316,14 @@ describe('hostile peers', () => {
       await expect(ask()).rejects.toMatchObject({ code: 'peer/timeout' })
     })
 
-    test('a chunk that is not what was asked for', async () => {
+    test.each([
+      ['a chunk that is not what was asked for', [7]],
+      ['a chunk of no length', []],
+    ])('%s', async (_, body) => {
       await node.handle(chunkProtocol, (stream) => {
         stream.addEventListener(
           'message',
-          () => stream.send(Uint8Array.of(...encodeReplyHeader('answer', 1), 7)),
+          () => stream.send(Uint8Array.of(...encodeReplyHeader('answer', body.length), ...body)),
           {
             once: true,
           },
@@ -348,6 +351,22 @@ describe('hostile peers', () => {
     const dialled = async (): Promise<string> => honest.dial(host.addresses[0]!).catch(() => 'not yet')
     await expect.poll(dialled, { timeout: 5000 }).toBe(host.self)
     expect(await honest.request(host.self, echo, Uint8Array.of(7), small)).toEqual(Uint8Array.of(7))
+  })
+
+  test('many identities from one address: as many at once as the threshold says, and others later', async () => {
+    const target = async (maxConnectionsPerSecond: number): Promise<Transport> =>
+      running(`at most ${maxConnectionsPerSecond}`, { maxConnectionsPerSecond })
+    const [strict, usual] = [await target(2), await running('usual')]
+    // A house or a school behind one router; libp2p's 5 would turn most of them away.
+    const nodes = await Promise.all(Array.from({ length: 12 }, (_, i) => rawNode(`identity ${i}`)))
+    const admitted = async (at: Transport): Promise<number> => {
+      const dials = nodes.map((node) => node.dial(multiaddr(at.addresses[0]!)))
+      return (await Promise.allSettled(dials)).filter(({ status }) => status === 'fulfilled').length
+    }
+    expect(await admitted(usual)).toBe(12)
+    expect(await admitted(strict)).toBeLessThan(12)
+    const dialled = async (): Promise<string> => host.dial(strict.addresses[0]!).catch(() => 'not yet')
+    await expect.poll(dialled, { timeout: 10_000, interval: 600 }).toBe(strict.self)
   })
 
   test.each(['tcp', 'ws'])(
