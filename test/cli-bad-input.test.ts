@@ -204,11 +204,11 @@ test.concurrent('a command line that cannot be meant', async () => {
 
 test.concurrent('options and places that cannot be meant', async () => {
   const file = await runFile('options', { ...tinyRun, data: { path: 'text.txt' } })
-  expectRefusal(await runCli(['host', file, '--up', 'fast']), 2, /--up/, /rate such as/)
-  expectRefusal(await runCli(['host', file, '--metrics', '70000']), 2, /--metrics/, /port/)
+  expectRefusal(await runCli(['host', file, '--up', 'fast']), 2, /--up.*rate such as/, /./)
+  expectRefusal(await runCli(['host', file, '--metrics', '70000']), 2, /--metrics.*port/, /./)
   expectRefusal(await runCli(['host', file, '--relay', 'nowhere']), 2, /--relay/, /value/)
   expectRefusal(await runCli(['host', file, '--log', 'redis://x']), 2, /--log/, /value/)
-  expectRefusal(await runCli(['relay', '--bytes-per-day', 'much']), 2, /--bytes-per-day/, /20GB/)
+  expectRefusal(await runCli(['relay', '--bytes-per-day', 'much']), 2, /--bytes-per-day.*20GB/, /./)
   expectRefusal(await runCli(['status', 'groundswell:join/abc']), 1, /not a join link/, /link/)
   expectRefusal(await runCli(['contributions', 'nothing']), 1, /not a join link/, /link/)
   expectRefusal(await runCli(['pause', folder.path]), 2, /not the home folder/, /groundswell host/)
