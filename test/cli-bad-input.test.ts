@@ -202,6 +202,22 @@ test.concurrent('a command line that cannot be meant', async () => {
   expectRefusal(await runCli(['train', 'x', '--steps', 'many']), 2, /--steps/, /./)
 })
 
+test.concurrent('options and places that cannot be meant', async () => {
+  const file = await runFile('options', { ...tinyRun, data: { path: 'text.txt' } })
+  expectRefusal(await runCli(['host', file, '--up', 'fast']), 2, /--up.*rate such as/, /./)
+  expectRefusal(await runCli(['host', file, '--metrics', '70000']), 2, /--metrics.*port/, /./)
+  expectRefusal(await runCli(['host', file, '--relay', 'nowhere']), 2, /--relay/, /value/)
+  expectRefusal(await runCli(['host', file, '--log', 'redis://x']), 2, /--log/, /value/)
+  expectRefusal(await runCli(['relay', '--bytes-per-day', 'much']), 2, /--bytes-per-day.*20GB/, /./)
+  expectRefusal(await runCli(['status', 'groundswell:join/abc']), 1, /not a join link/, /link/)
+  expectRefusal(await runCli(['contributions', 'nothing']), 1, /not a join link/, /link/)
+  expectRefusal(await runCli(['pause', folder.path]), 2, /not the home folder/, /groundswell host/)
+  expectRefusal(await runCli(['limits', folder.path]), 2, /No limit/, /--maximum-peers/)
+  expectRefusal(await runCli(['replay', folder.path]), 1, /no log of a run/, /home folder/)
+  expectRefusal(await runCli(['replay', text]), 1, /text\.txt/, /./)
+  expectRefusal(await runCli(['replay', 'nats://127.0.0.1:4222']), 2, /names no run/, /RUN/)
+})
+
 test.concurrent('in JSON the error is the last line', async () => {
   const { code, last } = await runCli(['score', at('no-checkpoint'), '--text', 'x', '--json'])
   expect(code).toBe(1)

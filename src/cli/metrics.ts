@@ -5,7 +5,7 @@
 import type { HostStatus, PeerStatus } from '../run/index.ts'
 import type { RelayStatus } from '../swarm/index.ts'
 
-export interface Sample {
+interface Sample {
   readonly labels?: Readonly<Record<string, string>>
   readonly value: number
 }

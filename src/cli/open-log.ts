@@ -41,6 +41,6 @@ export async function openLogToRead(context: CommandContext, place: string): Pro
   return sqliteLog(path, { readOnly: true })
 }
 
-export function isNats(place: string): boolean {
+function isNats(place: string): boolean {
   return /^(nats|tls):\/\//.test(place)
 }

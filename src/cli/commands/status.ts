@@ -25,7 +25,7 @@ export async function status(
         event: 'status',
         ...now,
         why: whyOf(now),
-        refused: refused.map(({ report: _, ...entry }) => entry),
+        refused: refused.map((entry) => ({ ...entry, report: undefined })),
       })
       const lines = describe(now, refused)
       if (options.watch && output.interactive) output.redraw(lines.join('\n'))
