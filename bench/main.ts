@@ -2,6 +2,7 @@
 import { runCodecsBench } from './codecs.ts'
 import { runRunBench } from './run.ts'
 import { runReducerBench } from './run-reducer.ts'
+import { runLossTable } from './tables/loss.ts'
 import { runTokenizerBench } from './tokenizer.ts'
 import { runTrainBench } from './train.ts'
 
@@ -9,6 +10,7 @@ const benches: Readonly<Record<string, (args: readonly string[]) => unknown>> = 
   codecs: runCodecsBench,
   run: runRunBench,
   'run-reducer': runReducerBench,
+  'table-loss': runLossTable,
   tokenizer: ([folder]) => runTokenizerBench(folder),
   train: runTrainBench,
 }
