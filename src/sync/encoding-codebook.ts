@@ -51,7 +51,7 @@ export function quantise(
 }
 
 /** What each code decodes to; undefined when that is not acceptable. */
-export function decodingTable(head: Float32Array): Float32Array | undefined {
+function decodingTable(head: Float32Array): Float32Array | undefined {
   if (!allWithin(head, 2 * largestRounded)) return undefined // a difference of two values is twice as large
   const table = new Float32Array(head.length - 1)
   for (let b = 0; b < table.length; b++) table[b] = head[1 + b]! + head[0]!

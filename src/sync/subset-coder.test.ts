@@ -60,7 +60,7 @@ describe('choices of places', () => {
     )
   })
 
-  test('64 of 4096 take their floor, log₂ C(4096, 64) = 471.6 bits, and a hundredth of a bit each', () => {
+  test('64 of 4096 take their floor, log₂ C(4096, 64) = 471.3 bits, and a hundredth of a bit each', () => {
     const random = seededRandom('subsets')
     const subsets = Array.from({ length: 200 }, () =>
       Uint16Array.from(permutation(4096, random).subarray(0, 64)).sort(),

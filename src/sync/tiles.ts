@@ -31,14 +31,7 @@ export function tilingOf({
   return { rows: 1, columns: size, tileRows: 1, tileColumns: wholeTile }
 }
 
-/** One tile; offset is that of its first value in the tensor. */
-export interface Tile {
-  readonly offset: number
-  readonly height: number
-  readonly width: number
-}
-
-/** Tile after tile, row of tiles by row of tiles. */
+/** Tile after tile, row of tiles by row of tiles; `offset` is that of a tile's first value in the tensor. */
 export function forEachTile(
   { rows, columns, tileRows, tileColumns }: Tiling,
   visit: (offset: number, height: number, width: number) => void,
