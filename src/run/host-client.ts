@@ -8,10 +8,10 @@ import {
   type LedgerPage,
   type MessageKind,
   type Messages,
-  messages,
   type PublicStatus,
   protocolLimits,
 } from './protocol.ts'
+import { messages } from './protocol-schemas.ts'
 
 export interface HostClientInit {
   readonly link: JoinLink

@@ -21,11 +21,11 @@ import {
   type CheckpointName,
   type MessageKind,
   type Messages,
-  messages,
   type Progress,
   protocolLimits,
   type RunView,
 } from './protocol.ts'
+import { messages } from './protocol-schemas.ts'
 
 export interface HostLinkInit {
   readonly link: JoinLink

@@ -8,15 +8,8 @@ import { type Journal, outOfOrder } from './journal.ts'
 import { type LedgerInit, ledgerPage } from './ledger-page.ts'
 import type { Liveness } from './liveness.ts'
 import { roundPolicySchema } from './policy.ts'
-import {
-  type ControlAction,
-  type MessageKind,
-  type Messages,
-  messages,
-  type Progress,
-  type PublicStatus,
-  type RunView,
-} from './protocol.ts'
+import type { ControlAction, MessageKind, Messages, Progress, PublicStatus, RunView } from './protocol.ts'
+import { messages } from './protocol-schemas.ts'
 import { MessageQuota } from './quota.ts'
 import type { ReportDesk } from './report-desk.ts'
 import { isPresent, type Member, type RunState } from './state.ts'

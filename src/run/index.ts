@@ -10,6 +10,7 @@ export { fileLocalStore, type LocalStore } from './local-store.ts'
 export * from './log.ts'
 export * from './manifest.ts'
 export * from './node-files.ts'
+export type { PeerEvent, PeerResult, PeerStatus } from './peer-status.ts'
 export * from './policy.ts'
 export type {
   CheckpointName,
@@ -31,11 +32,5 @@ export * from './simulate/index.ts'
 export * from './sqlite-log.ts'
 export * from './state.ts'
 export type { HostStatus, MemberReport } from './status.ts'
-export {
-  type PeerEvent,
-  type PeerResult,
-  type PeerStatus,
-  TrainerPeer,
-  type TrainerPeerInit,
-} from './trainer-peer.ts'
+export { TrainerPeer, type TrainerPeerInit } from './trainer-peer.ts'
 export { type OpenedWorkload, openWorkload } from './workload.ts'

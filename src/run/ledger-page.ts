@@ -6,7 +6,8 @@ import { type Cid, GroundswellError } from '../core/index.ts'
 import { openSignedRequest, type PeerId } from '../swarm/index.ts'
 import { decodeEvent, type RunEvent } from './events.ts'
 import type { Log } from './log.ts'
-import { type LedgerEntry, type LedgerPage, protocolLimits, type Report, reportSchema } from './protocol.ts'
+import { type LedgerEntry, type LedgerPage, protocolLimits, type Report } from './protocol.ts'
+import { reportSchema } from './protocol-schemas.ts'
 
 /**
  * In which round the run was at some places of the log, so that a page needs only what lies between such a place and

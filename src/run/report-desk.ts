@@ -10,6 +10,7 @@ import type { DecodedUpdate, HostStore } from './host-store.ts'
 import { type Happening, type Journal, outOfOrder, refusalError } from './journal.ts'
 import { type Judge, type Judgement, objectionTo, remedyFor } from './judge.ts'
 import type { Report, ReportAnswer } from './protocol.ts'
+import { isKnownUpdate } from './queries.ts'
 import type { Lease } from './state.ts'
 
 export interface ReportDeskInit {
@@ -164,7 +165,7 @@ export class ReportDesk {
     const { state } = this.init.journal
     const member = state.members.get(peer)
     if (member === undefined || member.lease?.round === round) return undefined
-    if (state.updates.has(update)) {
+    if (isKnownUpdate(state, update)) {
       const own = state.open?.contributions.get(peer)
       const inOpen = own?.update === update ? state.open!.round : undefined
       const counted =

@@ -22,8 +22,8 @@ import {
   isPresent,
   type Member,
   type OpenRound,
-  type RunState,
   reducerLimits,
+  type RunState,
 } from './state.ts'
 
 /** Advances as far as possible without another event. */

@@ -25,8 +25,9 @@ import type { Workload } from './inner-trainer.ts'
 import type { LocalStore } from './local-store.ts'
 import { type Log, memoryLog } from './log.ts'
 import type { Manifest } from './manifest.ts'
+import type { PeerEvent, PeerResult } from './peer-status.ts'
 import { type RoundPolicy, roundPolicySchema } from './policy.ts'
-import { type PeerEvent, type PeerResult, TrainerPeer } from './trainer-peer.ts'
+import { TrainerPeer } from './trainer-peer.ts'
 
 const toyModel: LlamaConfig = llamaConfig({
   vocabularySize: 16,

@@ -63,7 +63,7 @@ describe('a host that is killed', () => {
     swarm = await ToySwarm.start({ rounds: { ...impatient, rounds: 2, vanishAfterMs: 5000 } })
     const members = [1, 2, 3].map((n) => swarm.join(n))
     // The moment after the append and before the answer.
-    const { append } = swarm.log
+    const append = swarm.log.append.bind(swarm.log)
     let killed: Promise<void> | undefined
     swarm.log.append = async (bytes, options) => {
       await append(bytes, options)

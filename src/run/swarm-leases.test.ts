@@ -8,6 +8,7 @@ import { createSyncMethod } from '../sync/index.ts'
 import { countBatches } from './leases.ts'
 import type { LocalStore } from './local-store.ts'
 import { decodeLocal } from './local-store.ts'
+import type { PeerEvent } from './peer-status.ts'
 import { replay } from './replay.ts'
 import {
   impatient,
@@ -17,7 +18,6 @@ import {
   toyLayout,
   toyWorkload,
 } from './swarm-fixture.ts'
-import type { PeerEvent } from './trainer-peer.ts'
 
 let swarm: ToySwarm
 afterEach(() => swarm.stop())

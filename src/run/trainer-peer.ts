@@ -11,29 +11,23 @@ import {
   isRemote,
   type JoinLink,
   putArtifact,
-  RemoteError,
   serveBlobs,
   type Transport,
 } from '../swarm/index.ts'
 import { createSyncMethod, type SyncMethod, type TensorLayout } from '../sync/index.ts'
 import { obtainArtifact } from './artifacts.ts'
-import { HostLink, linkPolicy } from './host-link.ts'
+import { HostLink } from './host-link.ts'
 import type { PrepareContext, Workload } from './inner-trainer.ts'
 import { remedyFor } from './judge.ts'
 import { holds, type LeaseResult, workOnLease } from './lease-work.ts'
 import { decodeLocal, encodeLocal, type LocalStore } from './local-store.ts'
 import { type Manifest, parseRunManifest } from './manifest.ts'
-import type {
-  CheckpointName,
-  LeaseView,
-  PeerPhase,
-  Progress,
-  Report,
-  ReportAnswer,
-  RunView,
-} from './protocol.ts'
+import { measureSpeed } from './measure.ts'
+import type { PeerEvent, PeerResult, PeerStatus } from './peer-status.ts'
+import type { LeaseView, PeerPhase, Progress, RunView } from './protocol.ts'
 import { reasonToCatchUp, reasonToWait, whatBecameOf } from './reasons.ts'
-import { Replica, type ReplicaEvent } from './replica.ts'
+import { Replica } from './replica.ts'
+import { reportUpdate } from './report-update.ts'
 import { roundLearningRate } from './schedule-position.ts'
 import type { Verdict } from './state.ts'
 
@@ -57,81 +51,9 @@ export interface TrainerPeerInit {
   readonly patienceMs?: number
 }
 
-export type PeerEvent =
-  | { readonly type: 'phase'; readonly phase: PeerPhase; readonly why: string }
-  | { readonly type: 'joined'; readonly manifest: Manifest }
-  | { readonly type: 'measured'; readonly stepsPerSecond: number | null }
-  | { readonly type: 'leased'; readonly round: number; readonly steps: number }
-  | { readonly type: 'step'; readonly round: number; readonly step: number; readonly loss: number }
-  /** `round` is that of the lease, `countedIn` a later one when it came late. */
-  | {
-      readonly type: 'accepted'
-      readonly round: number
-      readonly countedIn: number
-      readonly steps: number
-      readonly tokens: number
-    }
-  | {
-      readonly type: 'refused'
-      readonly round: number
-      readonly code: string
-      readonly message: string
-      readonly remedy: string
-    }
-  /** The lease was taken back before this peer was done with it. */
-  | { readonly type: 'missed'; readonly round: number; readonly why: string }
-  | {
-      readonly type: 'expelled'
-      readonly untilRound: number
-      readonly reason: string
-      readonly remedy: string
-    }
-  | { readonly type: 'reconnecting'; readonly attempt: number; readonly why: string }
-  | ReplicaEvent
-
-/** What a contributor always sees. */
-export interface PeerStatus {
-  readonly phase: PeerPhase
-  /** Why it is not training, in words. */
-  readonly why: string
-  readonly round: number
-  readonly lastRound: number
-  /** Inner steps done of its lease, and those of the lease; 0 without one. */
-  readonly step: number
-  readonly leaseSteps: number
-  /** Of the median peer. */
-  readonly innerSteps: number
-  readonly loss: number | null
-  readonly tokensPerSecond: number | null
-  /** As the host measured it, or else this peer itself. */
-  readonly stepsPerSecond: number | null
-  /** Its part of all accepted tokens, from 0 to 1. */
-  readonly share: number
-  readonly contributions: number
-  /** Round that counted its last accepted contribution; 0 when there is none. */
-  readonly lastAccepted: number
-  /** What became of its newest finished lease, and what can be done about it. */
-  readonly lastVerdict: (Verdict & { readonly remedy: string }) | null
-  readonly checkpoint: CheckpointName | null
-  readonly sentBytes: number
-  readonly receivedBytes: number
-}
-
-export interface PeerResult {
-  /** `left`: the signal was aborted. */
-  readonly reason: 'finished' | 'left'
-  readonly status: PeerStatus
-  /** The newest merged parameters, if it got so far. */
-  readonly parameters: Float32Array | undefined
-}
-
 const peerLimits = {
   /** Own updates that are kept for others to fetch. */
   keptUpdates: 3,
-  /** How long a peer that was asked to leave tries to hand in what it has done. */
-  partingMs: 5000,
-  /** How long after its lease was settled a peer waits for the answer that says so. */
-  lostAnswerMs: 3000,
   /** Divergences in a row after which it is no use going on. */
   divergences: 3,
 } as const
@@ -402,7 +324,11 @@ export class TrainerPeer {
     )
     const update = await putArtifact(blobs, bytes)
     this.ownUpdates.push(update)
-    const answer = await this.report({ round, update, steps, tokens, loss }, lease, signal)
+    const answer = await reportUpdate({
+      ...{ host: this.host, clock, lease, signal, report: { round, update, steps, tokens, loss } },
+      onWaiting: (why) => this.enter('reporting', why),
+      onRefused: (refusal) => this.emit({ type: 'refused', round, ...refusal }),
+    })
     this.doneWith = lease
     this.reportMs = clock.steady() - startedAtMs
     if (answer !== undefined) {
@@ -425,36 +351,6 @@ export class TrainerPeer {
     for (const old of this.ownUpdates.splice(0, excess)) await replica.forget(old)
   }
 
-  /** The host's answer; undefined when it would not hear of it. A signal to leave gives it some more seconds. */
-  private async report(
-    report: Report,
-    lease: LeaseView,
-    signal: AbortSignal,
-  ): Promise<ReportAnswer | undefined> {
-    using parting = partingSignal(signal, this.init.clock, peerLimits.partingMs)
-    for (;;) {
-      const view = this.look()
-      try {
-        return await this.ask(report, lease, parting.signal)
-      } catch (thrown) {
-        if (thrown === answerLost) continue
-        if (!(thrown instanceof RemoteError)) throw thrown
-        if (thrown.remoteCode === 'member/unknown') {
-          await this.host.rejoin(parting.signal) // taken for gone meanwhile; the lease may still be its own
-          continue
-        }
-        if (notNow.has(thrown.remoteCode) && holds(view, lease)) {
-          this.enter('reporting', `waiting to hand in: ${thrown.message}`)
-          await this.host.waitFor((each) => each !== view, parting.signal)
-          continue
-        }
-        const { remoteCode: code, message, remedy = remedyFor(thrown.remoteCode) } = thrown
-        this.emit({ type: 'refused', round: report.round, code, message, remedy })
-        return undefined
-      }
-    }
-  }
-
   /** Catches up, and where the method lets a peer train meanwhile, looks whether there is a lease. */
   private async catchUpBeside({ method, replica }: Work, view: RunView, signal: AbortSignal): Promise<void> {
     if (method.overlapSteps === 0 || this.own === undefined) return this.catchUp(replica, view, signal)
@@ -463,27 +359,6 @@ export class TrainerPeer {
     })
     this.following.catch(() => undefined) // met by whoever waits for it last
     await Promise.race([this.following, this.host.waitFor((each) => each !== view, signal)])
-  }
-
-  /** One question; when a view has it that the lease is settled, an answer that does not come must have been lost. */
-  private async ask(report: Report, lease: LeaseView, signal: AbortSignal): Promise<ReportAnswer> {
-    const { host, init } = this
-    const over = new AbortController()
-    const until = AbortSignal.any([signal, over.signal])
-    const settled = host
-      .waitFor((view) => !holds(view, lease), until)
-      .then(() => init.clock.sleep(peerLimits.lostAnswerMs, until))
-      .then(
-        () => over.abort(answerLost),
-        () => undefined, // answered, or the line has ended, which the question meets itself
-      )
-    try {
-      const timeoutMs = linkPolicy.reportTimeoutMs
-      return await host.request('report', report, { signal: until, timeoutMs })
-    } finally {
-      over.abort()
-      await settled
-    }
   }
 
   /** Merges or fetches what is missing. What has just become unavailable is there again in a newer view. */
@@ -547,24 +422,9 @@ export class TrainerPeer {
     return kept === undefined ? method.createLocal(layout) : kept.local
   }
 
-  /** Two throw-away steps, of which the first warms up and the second counts. Nothing of them remains. */
   private async measure({ method, workload }: Work): Promise<void> {
-    const { trainer } = workload
     this.enter('measuring', 'measuring how fast this machine is')
-    let elapsedMs = 0
-    try {
-      const batch = await workload.batch(0)
-      for (let i = 0; i < 2; i++) {
-        const startedAtMs = this.init.clock.steady()
-        if (method.quantity === 'gradient') await trainer.gradient(batch)
-        else await trainer.step(batch, { scheduleStep: 0, rateScale: 0 })
-        elapsedMs = this.init.clock.steady() - startedAtMs
-      }
-      await trainer.reset()
-    } catch (thrown) {
-      if (!(thrown instanceof GroundswellError) || thrown.code !== 'train/diverged') throw thrown
-    }
-    this.measured = elapsedMs > 0 ? 1000 / elapsedMs : null
+    this.measured = await measureSpeed(method, workload, this.init.clock)
     this.emit({ type: 'measured', stepsPerSecond: this.measured })
   }
 
@@ -605,39 +465,9 @@ export class TrainerPeer {
   }
 }
 
-const answerLost = new GroundswellError('The answer to a report was lost.', { code: 'report/answer-lost' })
-
-/** Refusals of a report that end by themselves. */
-const notNow = new Set(['round/not-open', 'run/paused'])
-
 function remedyOf({ outcome, code }: Verdict): string {
   if (outcome === 'rejected') return remedyFor(code)
   return outcome === 'expired'
     ? 'Nothing has to be done: the next lease is sized by this machine’s speed.'
     : ''
-}
-
-/** Aborts some time after another signal does. */
-function partingSignal(
-  signal: AbortSignal,
-  clock: Clock,
-  partingMs: number,
-): { signal: AbortSignal } & Disposable {
-  const parting = new AbortController()
-  const over = new AbortController()
-  const onAbort = (): void => {
-    clock.sleep(partingMs, over.signal).then(
-      () => parting.abort(signal.reason),
-      () => undefined, // handed in before
-    )
-  }
-  signal.addEventListener('abort', onAbort, { once: true })
-  if (signal.aborted) onAbort()
-  return {
-    signal: parting.signal,
-    [Symbol.dispose]: () => {
-      signal.removeEventListener('abort', onAbort)
-      over.abort()
-    },
-  }
 }

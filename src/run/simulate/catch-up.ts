@@ -28,6 +28,8 @@ interface Copy {
 
 /** With more updates in a round than this, peers fetch the merged state instead. */
 const maximumListed = 256
+/** And with more bytes than so many of it. */
+const dearestMerge = 4
 
 /** `wait`: for the host to merge. */
 export function whatIsMissing({ checkpoint, closed }: RunNews, copy: Copy): Missing | 'wait' | undefined {
@@ -41,8 +43,9 @@ export function whatIsMissing({ checkpoint, closed }: RunNews, copy: Copy): Miss
   if (costs.pairwise && follows) return pairsOf(newer, costs)
   const updates = newer.reduce((sum, { accepted }) => sum + accepted.length, 0)
   const listed = newer.every(({ accepted }) => accepted.length <= maximumListed)
-  const cheaper = newer.length === 1 || updates * costs.updateBytes <= costs.stateBytes
-  if (follows && listed && (cheaper || checkpoint.round <= held)) {
+  const dearest = newer.length === 1 ? dearestMerge : 1
+  const cheap = updates * costs.updateBytes <= dearest * costs.stateBytes || updates <= 2
+  if (follows && listed && cheap) {
     const foreign = newer.flatMap(({ accepted }) => accepted.filter(({ peer }) => peer !== traits.id))
     return {
       bytes: foreign.reduce((sum, { bytes }) => sum + bytes, 0),

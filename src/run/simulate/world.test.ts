@@ -7,7 +7,7 @@ import { createPeers, drawSession, noChurn, outages } from './world.ts'
 
 const plain = (peers: number) =>
   createPeers({ ...equalPeers, peers, speedSpread: 9, linkSpread: 4, stepMs: 500 }, 'seed').map(
-    ({ random: _, ...traits }) => traits,
+    ({ random, ...traits }) => ({ ...traits, first: random.nextUint32() }),
   )
 
 test('one peer more changes nothing about the others', () => {
