@@ -146,12 +146,12 @@ export function lossMarkdown(cells: readonly TrainingCell[]): string {
   )
   const rows = [...groups.values()].map((group) => {
     const { key, value } = group[0]!
-    const reference = referenceFor(group, references)
     const gaps = group.flatMap((cell) => {
-      const same = reference.find((each) => each.key.seed === cell.key.seed)
+      const same = references.find((each) => each.key.seed === cell.key.seed)
       return same === undefined ? [] : [finalLoss(cell) - finalLoss(same)]
     })
-    const sent = reference[0] === undefined ? undefined : reference[0].value.bytesPerPeer / value.bytesPerPeer
+    const sent =
+      references[0] === undefined ? undefined : references[0].value.bytesPerPeer / value.bytesPerPeer
     return [
       key.method,
       ...(rates.length > 1 ? [key.optimiser.learningRate.toPrecision(2)] : []),
@@ -177,8 +177,8 @@ export function lossMarkdown(cells: readonly TrainingCell[]): string {
       'least and the greatest in brackets.',
     '',
     `Seeds: ${seeds.join(', ')}.${seeds.length < 3 ? ' **Fewer than three: differences of a hundredth may be chance.**' : ''} ` +
-      'The gap is to data parallelism with the same seed, and the same number of replicas where that was run, which ' +
-      'differs from one replica by rounding alone.',
+      'The gap is to data parallelism with the same seed, which is trained once: with more replicas it differs by rounding ' +
+      'alone.',
     '',
     markdownTable(header, rows),
     '',
@@ -193,9 +193,8 @@ export function lossMarkdown(cells: readonly TrainingCell[]): string {
 function gapTargets(cells: readonly TrainingCell[], references: readonly TrainingCell[]): readonly string[] {
   const gapOf = (method: string, replicas: number): number | undefined => {
     const group = cells.filter(({ key }) => key.method === method && key.replicas === replicas)
-    const reference = referenceFor(group, references)
     const gaps = group.flatMap((cell) => {
-      const same = reference.find((each) => each.key.seed === cell.key.seed)
+      const same = references.find((each) => each.key.seed === cell.key.seed)
       return same === undefined ? [] : [finalLoss(cell) / finalLoss(same) - 1]
     })
     return gaps.length === 0 ? undefined : median(gaps)
@@ -225,14 +224,6 @@ function gapTargets(cells: readonly TrainingCell[], references: readonly Trainin
   ]
 }
 
-function referenceFor(
-  group: readonly TrainingCell[],
-  references: readonly TrainingCell[],
-): readonly TrainingCell[] {
-  const same = references.filter(({ key }) => key.replicas === group[0]?.key.replicas)
-  return same.length > 0 ? same : references
-}
-
 /** Where the figures come from, for the foot of a table. */
 export function measuredHow(cells: readonly Cell<unknown, unknown>[]): readonly string[] {
   const dates = cells.map(({ provenance }) => provenance.date).toSorted()
@@ -247,7 +238,7 @@ export function measuredHow(cells: readonly Cell<unknown, unknown>[]): readonly 
 export function lossCharts(cells: readonly TrainingCell[]): ReadonlyMap<string, string> {
   const charts = new Map<string, string>()
   const references = cells.filter(({ key }) => key.method === baseline)
-  const reference = curvesOf(references.filter(({ key }) => key.replicas === references[0]!.key.replicas))
+  const reference = curvesOf(references)
   for (const [method, group] of Map.groupBy(cells, ({ key }) => key.method)) {
     const own = curvesOf(group).map((curve) => ({ ...curve, label: `${curve.label} replicas` }))
     const other = method === baseline ? [] : reference
