@@ -50,8 +50,7 @@ export function signVote(options: { readonly momentum: number }): SyncMethod<Fla
     merge: ({ layout, values }, contributions, { learningRate }) => {
       const next = values.map((value, i) => {
         let vote = 0
-        for (const { update, weight } of contributions)
-          vote += (update[i >> 3]! >> (i & 7)) & 1 ? weight : -weight
+        for (const { update, weight: w } of contributions) vote += (update[i >> 3]! >> (i & 7)) & 1 ? w : -w
         return value + learningRate * Math.sign(vote)
       })
       return { layout, values: next }
