@@ -3,6 +3,7 @@ import { runCodecsBench } from './codecs.ts'
 import { runRunBench } from './run.ts'
 import { runReducerBench } from './run-reducer.ts'
 import { runLossTable } from './tables/loss.ts'
+import { runUtilisationTable } from './tables/utilisation.ts'
 import { runTokenizerBench } from './tokenizer.ts'
 import { runTrainBench } from './train.ts'
 
@@ -11,6 +12,7 @@ const benches: Readonly<Record<string, (args: readonly string[]) => unknown>> = 
   run: runRunBench,
   'run-reducer': runReducerBench,
   'table-loss': runLossTable,
+  'table-utilisation': runUtilisationTable,
   tokenizer: ([folder]) => runTokenizerBench(folder),
   train: runTrainBench,
 }
