@@ -1,8 +1,10 @@
 /** `npm run bench -- NAME`: measures one thing, prints a table and, where there is something to keep, writes JSON. */
 import { runCodecsBench } from './codecs.ts'
+import { runFetchBench } from './fetch.ts'
 import { runRunBench } from './run.ts'
 import { runReducerBench } from './run-reducer.ts'
-import { runFetchBench } from './fetch.ts'
+import { runLossTable } from './tables/loss.ts'
+import { runUtilisationTable } from './tables/utilisation.ts'
 import { runTokenizerBench } from './tokenizer.ts'
 import { runTrainBench } from './train.ts'
 
@@ -11,6 +13,8 @@ const benches: Readonly<Record<string, (args: readonly string[]) => unknown>> = 
   run: runRunBench,
   'run-reducer': runReducerBench,
   fetch: runFetchBench,
+  'table-loss': runLossTable,
+  'table-utilisation': runUtilisationTable,
   tokenizer: ([folder]) => runTokenizerBench(folder),
   train: runTrainBench,
 }

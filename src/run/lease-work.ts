@@ -128,6 +128,10 @@ class GradientSum {
   }
 
   mean(): Float32Array {
-    return Float32Array.from(this.sum!, (value) => value / this.count)
+    // Not Float32Array.from with a function, which goes through an iterator and takes a hundred times as long.
+    const sum = this.sum!
+    const mean = new Float32Array(sum.length)
+    for (let i = 0; i < mean.length; i++) mean[i] = sum[i]! / this.count
+    return mean
   }
 }

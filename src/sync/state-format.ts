@@ -72,6 +72,28 @@ export function readState(
   return { counters, arrays }
 }
 
+/** A state, or a peer's own memory, that is one float32 per parameter and nothing else. */
+export interface FlatState {
+  readonly layout: TensorLayout
+  readonly values: Float32Array // [totalSize]
+}
+
+export interface ArrayFormat {
+  bytes(layout: TensorLayout): number
+  write(state: FlatState): Uint8Array
+  /** @throws GroundswellError `sync/invalid-state` */
+  read(bytes: Uint8Array, layout: TensorLayout): FlatState
+}
+
+export function arrayFormat(given: Pick<StateFormat, 'magic' | 'method' | 'version'>): ArrayFormat {
+  const format: StateFormat = { ...given, counters: 0, arrays: 1 }
+  return {
+    bytes: (layout) => stateFormatBytes(format, layout),
+    write: ({ layout, values }) => writeState(format, layout, { counters: [], arrays: [values] }),
+    read: (bytes, layout) => ({ layout, values: readState(bytes, format, layout).arrays[0]! }),
+  }
+}
+
 /** For methods whose peers keep nothing to themselves. */
 export const noLocal = {
   createLocal: (): null => null,
