@@ -7,7 +7,7 @@
  * few rounds a momentum that sums up ten of them overshoots (docs/experiments.md measures both). Inner learning rates
  * were chosen from {⅓, 1, 3} times the value here on the 0.4M model, 4 replicas, 200 steps, one seed (`--rate-factors`).
  */
-import { layoutOf, type LlamaConfig, llamaConfig } from '../../src/model/index.ts'
+import { type LlamaConfig, layoutOf, llamaConfig } from '../../src/model/index.ts'
 import { type SyncSettings, syncSettingsSchema } from '../../src/sync/index.ts'
 import { type OptimiserSettings, optimiserSchema } from '../../src/train/index.ts'
 

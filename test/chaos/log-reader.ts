@@ -5,9 +5,9 @@
 import { createHash } from 'node:crypto'
 import { DatabaseSync } from 'node:sqlite'
 import { isDeepStrictEqual } from 'node:util'
+import { createRun, decodeEvent, type RunEvent, type RunState, step } from '../../src/run/index.ts'
 import type { PublicStatus } from '../../src/run/protocol.ts'
 import { publicStatus } from '../../src/run/status.ts'
-import { createRun, decodeEvent, type RunEvent, type RunState, step } from '../../src/run/index.ts'
 
 export interface LogReading {
   readonly entries: number

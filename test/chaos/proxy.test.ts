@@ -2,7 +2,7 @@ import { createServer, type Server, type Socket, connect as tcpConnect } from 'n
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, expect, test } from 'vitest'
 import { seededRandom } from '../../src/core/index.ts'
-import { goodLine, type TcpProxy, proxyLimits, startProxy } from './proxy.ts'
+import { goodLine, proxyLimits, startProxy, type TcpProxy } from './proxy.ts'
 
 const opened: AsyncDisposable[] = []
 afterEach(async () => {
