@@ -1,4 +1,4 @@
-/** What a relay holds for a peer that does not read is bounded, whatever was asked for through it. */
+/** What a relay hands on to a peer that does not read is bounded, whatever was asked for through it. */
 import { CID } from 'multiformats/cid'
 import { expect, test } from 'vitest'
 import { seededRandom } from '../src/core/index.ts'
@@ -20,7 +20,7 @@ function identityOf(name: string): Identity {
   return identityFromSeed(Uint8Array.from({ length: 32 }, () => random.nextInt(256)))
 }
 
-test('a relay takes no more than a few megabytes for a reader that has stopped', async () => {
+test('a relay hands on no more than a few megabytes to a reader that has stopped', async () => {
   await using stack = new AsyncDisposableStack()
   const relay = await startRelay({ identity: identityOf('relay'), listen: ['/ip4/127.0.0.1/tcp/0'] })
   stack.defer(() => relay.stop())
