@@ -95,7 +95,7 @@ function contentOf(sizeBytes: number): Uint8Array {
 
 interface Running {
   readonly said: Said
-  stop(): Promise<void>
+  readonly stop: () => Promise<void>
 }
 
 async function run(job: NodeJob): Promise<Running> {
@@ -139,10 +139,7 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
   try {
     const { said, stop } = await run(JSON.parse(process.argv[2]!) as NodeJob)
     say(said)
-    process.stdin.resume().once('end', async () => {
-      await stop()
-      process.exit()
-    })
+    process.stdin.resume().once('end', () => void stop().finally(() => process.exit()))
   } catch (thrown) {
     say({ error: messageOf(thrown) })
     process.exit(1)
