@@ -139,9 +139,7 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
   try {
     const { said, stop } = await run(JSON.parse(process.argv[2]!) as NodeJob)
     say(said)
-    process.stdin.resume().once('end', () => {
-      void stop().then(() => process.exit())
-    })
+    process.stdin.resume().once('end', () => void stop().finally(() => process.exit()))
   } catch (thrown) {
     say({ error: messageOf(thrown) })
     process.exit(1)

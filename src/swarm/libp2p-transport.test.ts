@@ -1,4 +1,5 @@
 import { createServer } from 'node:net'
+import { networkInterfaces } from 'node:os'
 import { afterEach, describe, expect, test } from 'vitest'
 import { libp2pTransport } from './libp2p-transport.ts'
 import type { ProtocolId, Transport } from './transport.ts'
@@ -14,6 +15,17 @@ runTransportSuite({
 runTransportSuite({
   name: 'libp2p over WebSockets',
   make: (identity, options) => libp2pTransport({ identity, listen: [listening.webSocket], ...options }),
+})
+
+const hasIpv6 = Object.values(networkInterfaces()).some((each) =>
+  each?.some(({ address }) => address === '::1'),
+)
+
+describe.skipIf(!hasIpv6)('where there is IPv6', () => {
+  runTransportSuite({
+    name: 'libp2p over TCP and IPv6',
+    make: (identity, options) => libp2pTransport({ identity, listen: ['/ip6/::1/tcp/0'], ...options }),
+  })
 })
 
 const echo: ProtocolId = '/groundswell/echo/1'
