@@ -10,7 +10,7 @@ export interface NamespacesInit {
   readonly mtuBytes?: number
 }
 
-export interface Namespace {
+interface Namespace {
   /** To put before a command that is to run in it. */
   readonly prefix: readonly string[]
   readonly address: string

@@ -67,7 +67,7 @@ export async function workThrough(options: PlanOptions): Promise<boolean> {
 }
 
 /** The median of a few steps, the first of which, with its preparations, does not count. */
-export async function measureStep(key: TrainingKey, backend: Backend): Promise<number> {
+async function measureStep(key: TrainingKey, backend: Backend): Promise<number> {
   const { config } = byteModel(key.model)
   const share = equalTokens(key.shape, key.replicas, 1)
   const settings = innerSettings(key, share)
