@@ -15,6 +15,8 @@ import type { RunFile } from './run-file.ts'
 
 const fileName = 'prepared.json'
 const maxFileBytes = 4096
+/** How the host is reached decides nothing about the run; a name missing here costs one preparation. */
+const reached = new Set('host port listen announce relays also up down log owners metrics'.split(' '))
 const schema = z.strictObject({ madeFrom: cidSchema, run: cidSchema })
 
 /** The run that this home holds, if it is still the one that the run file means and all of it is there. */
@@ -58,8 +60,7 @@ export async function rememberRun(
 /** A name for everything that the manifest of a run file is made from. */
 async function originOf({ files }: CommandContext, run: RunFile): Promise<Cid> {
   const { model, tokenizer, data, training, sync, seed } = run
-  // How the host is reached decides nothing about the run; a rule that was left in by mistake costs one preparation.
-  const { host, port, listen, announce, relays, also, up, down, log, owners, metrics, ...rules } = run.run
+  const rules = Object.entries(run.run).filter(([name]) => !reached.has(name))
   const listings: unknown[] = []
   for (const path of [data.path, model.checkpoint]) {
     if (path === undefined) continue
