@@ -2,35 +2,44 @@
  * `host`: coordinates a run. Everything that must survive lies in its home folder, so the same command goes on with
  * a run that was interrupted, or whose host was killed.
  */
+import { flushCompileCache } from 'node:module'
 import { join } from 'node:path'
 import { systemClock } from '../../core/index.ts'
-import { validationBitsPerByte } from '../../data/index.ts'
-import { countParameters, layoutOf, unflatten, writeCheckpoint } from '../../model/index.ts'
+import {
+  countParameters,
+  layoutOf,
+  parseTokenizerJson,
+  unflatten,
+  writeCheckpoint,
+} from '../../model/index.ts'
 import {
   type HostStatus,
+  type Manifest,
   openHost,
   publishRun,
   type RunDescription,
   roundPolicySchema,
 } from '../../run/index.ts'
 import {
+  type Blobs,
   encodeJoinLink,
   fileBlobs,
   libp2pTransport,
   loadOrCreateIdentity,
   parsePeerId,
+  readArtifact,
   shortPeerId,
 } from '../../swarm/index.ts'
-import { Evaluator, evaluateOn } from '../../train/index.ts'
-import { openChosenBackend } from '../backend.ts'
+import type { CheckpointLoss } from '../checkpoint-loss.ts'
 import { absolute, type CommandContext, loadRunFile } from '../context.ts'
 import { checkRoom, cidOfFile } from '../disk.ts'
 import { formatBytes, formatCount, formatLoss } from '../format.ts'
 import { openHome } from '../home.ts'
 import { openKeep } from '../keep.ts'
+import { recallRun, rememberRun } from '../known-run.ts'
 import { hostMetrics } from '../metrics.ts'
 import { startMetrics } from '../metrics-server.ts'
-import { type PreparedRun, prepareRun } from '../prepare.ts'
+import type { PreparedRun } from '../prepare.ts'
 import type { HostCommandLine } from '../program.ts'
 import type { RunFile } from '../run-file.ts'
 import { swarmTable } from '../swarm-table.ts'
@@ -38,6 +47,8 @@ import { ownerFiles } from './owner.ts'
 
 /** How long members have, after the last round, to fetch the last checkpoint and say good-bye. */
 const lingerMs = 10_000
+/** How long a host that goes on with a run serves before it measures. */
+const membersFirstMs = 3000
 const plainEveryMs = 10_000
 const redrawEveryMs = 250
 
@@ -45,15 +56,8 @@ export async function host(context: CommandContext, path: string, options: HostC
   const { output, files, signal } = context
   const run = await loadRunFile(context, path, options)
   const out = absolute(context, run.out!)
-  const prepared = await prepareRun(context, run)
-  const { config, dataset, tokenizer } = prepared
-  const parameters = countParameters(config)
-  const layout = layoutOf(config)
   await using owned = await openHome(absolute(context, options.home ?? join('runs', run.run.name)))
   const home = owned.folder
-  // The checkpoint, the method's state of three rounds with their updates, and the data.
-  await checkRoom(home, parameters * 4 * 12)
-
   const random = (into: Uint8Array<ArrayBuffer>): Uint8Array => crypto.getRandomValues(into)
   const identity = await loadOrCreateIdentity(
     options.identity === undefined ? join(home, 'identity.pem') : absolute(context, options.identity),
@@ -62,16 +66,20 @@ export async function host(context: CommandContext, path: string, options: HostC
   const owner = await loadOrCreateIdentity(join(home, ownerFiles.key), random)
   const owners = [owner.peerId, ...(run.run.owners ?? []).map(parsePeerId)]
   const near = await fileBlobs(join(home, 'blobs'))
-  const described = describeRun(run, prepared)
-  const manifest = await publishRun(near, described)
+  const { manifest, described } = await openRun(context, { home, near, run })
+  const { model: config } = manifest
+  const parameters = countParameters(config)
   const { listen, announce, relays, also = [], up, down } = run.run
   // The other host must not have to wait until this one has prepared, so only what follows is done as the leader.
   await using keep = await openKeep(context, { home, near, manifest, place: run.run.log })
-  if (run.run.log !== undefined) await publishRun(keep.blobs, described)
   const { log, blobs } = keep
+  const begun = (await log.length()) > 0
+  // A log that has begun was begun by a host that had published all of it.
+  if (run.run.log !== undefined && !begun) await publishRun(blobs, await described())
+  const portFile = join(home, 'port')
   const transport = await libp2pTransport({
     identity,
-    listen: listen ?? [listenAddress(run)],
+    listen: listen ?? [listenAddress(run, await lastPort(context, portFile))],
     ...(announce === undefined ? {} : { announce }),
     ...(relays === undefined ? {} : { relays }),
     caps: {
@@ -85,7 +93,6 @@ export async function host(context: CommandContext, path: string, options: HostC
     },
   })
   const randomSeed = Buffer.from(crypto.getRandomValues(new Uint8Array(16))).toString('hex')
-  const begun = (await log.length()) > 0
   const coordinator = await openHost({
     ...{ manifest, transport, signer: identity.signer, blobs, log, owners },
     clock: systemClock(),
@@ -93,19 +100,14 @@ export async function host(context: CommandContext, path: string, options: HostC
     seed: randomSeed,
     ...(keep.lease === undefined ? {} : { lease: keep.lease }),
   })
-  await using backend = await openChosenBackend(run.runtime, signal)
-  await using evaluator = await Evaluator.create({
-    ...{ backend, config, parameters: prepared.parameters },
-    batchSize: run.training.batchSize,
-    sequenceLength: run.training.sequenceLength,
-  })
-
   const link = encodeJoinLink({
     runId: coordinator.runId,
     host: transport.self,
     addresses: [...transport.addresses, ...also.map((address) => addressOf(address, transport.self))],
   })
   await files.write(join(home, ownerFiles.link), [new TextEncoder().encode(`${link}\n`)])
+  const port = portOf(transport.addresses)
+  if (port !== undefined) await files.write(portFile, [new TextEncoder().encode(`${port}\n`)])
   const { rounds } = manifest.rounds
   output.line(
     `Run “${manifest.name}”: ${formatCount(parameters)} parameters, ${rounds} rounds of ${manifest.sync.innerSteps} steps`,
@@ -132,6 +134,7 @@ export async function host(context: CommandContext, path: string, options: HostC
     rounds,
   })
 
+  flushCompileCache() // now, as a host that is killed cannot when it ends
   await using metrics =
     run.run.metrics === undefined
       ? undefined
@@ -141,12 +144,15 @@ export async function host(context: CommandContext, path: string, options: HostC
     output.line(`Metrics: ${metrics.url}`)
   }
   const measured: { round: number; loss: number }[] = []
+  let checkpointLoss: CheckpointLoss | undefined
   const measure = async (): Promise<void> => {
+    if (checkpointLoss === undefined) {
+      const { openCheckpointLoss } = await import('../checkpoint-loss.ts')
+      checkpointLoss = await openCheckpointLoss({ manifest, blobs: near, run }, signal)
+    }
     const { round, parameters: flat } = coordinator.checkpoint()
-    await evaluator.setParameters(unflatten(flat, layout))
-    const loss = await evaluateOn(evaluator, dataset, run.training, signal)
+    const { loss, bitsPerByte } = await checkpointLoss.measure(flat)
     measured.push({ round, loss })
-    const bitsPerByte = validationBitsPerByte(dataset.manifest, loss)
     output.event({ event: 'evaluation', round, validationLoss: loss, bitsPerByte })
     output.line(
       `round ${round}: validation loss ${formatLoss(loss)} (${bitsPerByte.toFixed(3)} bits per byte)`,
@@ -164,6 +170,9 @@ export async function host(context: CommandContext, path: string, options: HostC
     const end = coordinator.finished.then(() => {
       finished = true
     })
+    end.catch(() => undefined) // as above
+    // Members who wait for a host that was away come first: opening a backend takes the machine for a while.
+    if (begun) await Promise.race([end, aborted, systemClock().sleep(membersFirstMs)])
     await measure()
     while (!finished) {
       const changed = nextCheckpoint(coordinator, measured.at(-1)!.round, everyRounds)
@@ -173,7 +182,15 @@ export async function host(context: CommandContext, path: string, options: HostC
     }
     if (measured.at(-1)!.round !== coordinator.checkpoint().round) await measure()
     const last = coordinator.checkpoint()
-    await writeCheckpoint(files, out, { config, tokenizer, parameters: unflatten(last.parameters, layout) })
+    await writeCheckpoint(files, out, {
+      config,
+      tokenizer: parseTokenizerJson(
+        new TextDecoder().decode(
+          await readArtifact(near, manifest.tokenizer, { maxBytes: Number.MAX_SAFE_INTEGER }),
+        ),
+      ),
+      parameters: unflatten(last.parameters, layoutOf(config)),
+    })
     await coordinator.stop({ lingerMs })
     const status = coordinator.status()
     output.settle()
@@ -207,6 +224,7 @@ export async function host(context: CommandContext, path: string, options: HostC
     stopFollowing()
     await coordinator.stop()
     await transport.stop()
+    await checkpointLoss?.[Symbol.asyncDispose]()
   }
 }
 
@@ -215,11 +233,50 @@ function addressOf(address: string, self: string): string {
   return address.endsWith(`/p2p/${self}`) ? address : `${address}/p2p/${self}`
 }
 
-/** The multiaddress for the host and port of a run file. */
-function listenAddress({ run }: RunFile): string {
+/**
+ * The run that the home holds when it is still the one that the run file means; otherwise made from the run file and
+ * published. `described` makes it in any case, once.
+ */
+async function openRun(
+  context: CommandContext,
+  { home, near, run }: { home: string; near: Blobs; run: RunFile },
+): Promise<{ manifest: Manifest; described: () => Promise<RunDescription> }> {
+  let made: Promise<RunDescription> | undefined
+  const described = (): Promise<RunDescription> => {
+    made ??= import('../prepare.ts')
+      .then(({ prepareRun }) => prepareRun(context, run))
+      .then((prepared) => describeRun(run, prepared))
+    return made
+  }
+  const known = await recallRun(context, { home, blobs: near, run })
+  if (known !== undefined) return { manifest: known, described }
+  const description = await described()
+  // The checkpoint, the method's state of three rounds with their updates, and the data.
+  await checkRoom(home, countParameters(description.model) * 4 * 12)
+  const manifest = await publishRun(near, description)
+  await rememberRun(context, { home, blobs: near, run, manifest })
+  return { manifest, described }
+}
+
+/** The multiaddress for the host and port of a run file; without a port, the one of last time if there was one. */
+function listenAddress({ run }: RunFile, lastPort: number): string {
   const host = run.host === 'localhost' ? '127.0.0.1' : run.host
   const protocol = host.includes(':') ? 'ip6' : /^[\d.]+$/.test(host) ? 'ip4' : 'dns4'
-  return `/${protocol}/${host}/tcp/${run.port}`
+  return `/${protocol}/${host}/tcp/${run.port === 0 ? lastPort : run.port}`
+}
+
+/** The port that this home's host listened on, so that its link stays true; 0 when there was none. */
+async function lastPort({ files }: CommandContext, path: string): Promise<number> {
+  if (!(await files.exists(path))) return 0
+  const port = Number(new TextDecoder().decode(await files.read(path, { offset: 0, length: 6 })))
+  return Number.isInteger(port) && port > 0 && port < 65_536 ? port : 0
+}
+
+/** The TCP port of the first address that is this machine's own. */
+function portOf(addresses: readonly string[]): number | undefined {
+  const own = addresses.find((address) => !address.includes('/p2p-circuit'))
+  const port = /\/tcp\/(\d+)/.exec(own ?? '')?.[1]
+  return port === undefined ? undefined : Number(port)
 }
 
 /** Resolves once there is a checkpoint `everyRounds` rounds after the one measured last. */
