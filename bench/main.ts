@@ -3,7 +3,9 @@ import { runCodecsBench } from './codecs.ts'
 import { runRunBench } from './run.ts'
 import { runReducerBench } from './run-reducer.ts'
 import { runLossTable } from './tables/loss.ts'
+import { runOuterTable } from './tables/outer.ts'
 import { runUtilisationTable } from './tables/utilisation.ts'
+import { runWallclockTable } from './tables/wallclock.ts'
 import { runTokenizerBench } from './tokenizer.ts'
 import { runTrainBench } from './train.ts'
 
@@ -12,7 +14,9 @@ const benches: Readonly<Record<string, (args: readonly string[]) => unknown>> = 
   run: runRunBench,
   'run-reducer': runReducerBench,
   'table-loss': runLossTable,
+  'table-outer': runOuterTable,
   'table-utilisation': runUtilisationTable,
+  'table-wallclock': runWallclockTable,
   tokenizer: ([folder]) => runTokenizerBench(folder),
   train: runTrainBench,
 }

@@ -3,8 +3,8 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { signVote } from '../docs/examples/sign-vote.ts'
-import { normals, ToySwarm, toyModelLayout } from '../src/sync/toy-swarm.ts'
 import { runSyncMethodSuite } from '../src/sync/methods-suite.ts'
+import { normals, ToySwarm, toyModelLayout } from '../src/sync/toy-swarm.ts'
 
 const docs = join(import.meta.dirname, '..', 'docs')
 const code = readFileSync(join(docs, 'examples', 'sign-vote.ts'), 'utf8')

@@ -70,7 +70,7 @@ export async function measureExchange(given: MethodCase, options: ExchangeOption
     for (let i = 0; i < method.innerSteps; i++) {
       const batch = batchNumbered(dataset, { seed: 1, batch: step, batchSize, sequenceLength })
       if (method.quantity === 'gradient') values = (await learner.gradient(batch)).gradient
-      else await learner.step(batch, { learningRate: learningRateAt(schedule, step) })
+      else await learner.step(batch, { scheduleStep: step, rateScale: 1 })
       step++
     }
     values ??= await learner.parameters()

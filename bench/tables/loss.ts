@@ -14,10 +14,10 @@ import { lineChart } from './svg.ts'
 import {
   type RunShape,
   type TextSource,
-  textSource,
   type TrainingKey,
-  trainingKey,
   type TrainingValue,
+  textSource,
+  trainingKey,
 } from './training-cell.ts'
 
 type TrainingCell = Cell<TrainingKey, TrainingValue>

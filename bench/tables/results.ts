@@ -3,11 +3,12 @@
  * after each cell. A cell is known by all that it depends on, the code of its method included; one that is there
  * already is not measured again, and one whose code has changed since is.
  */
+
+import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { availableParallelism, cpus } from 'node:os'
 import { dirname, join } from 'node:path'
-import { spawnSync } from 'node:child_process'
 
 /** Where and from what a cell was measured. */
 export interface Provenance {

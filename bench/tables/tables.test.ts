@@ -22,9 +22,9 @@ import { lineChart, roundStep } from './svg.ts'
 import {
   equalTokens,
   type RunShape,
-  textSource,
   type TrainingKey,
   type TrainingValue,
+  textSource,
 } from './training-cell.ts'
 
 let folder: string

@@ -79,10 +79,10 @@ export interface FlatState {
 }
 
 export interface ArrayFormat {
-  bytes(layout: TensorLayout): number
-  write(state: FlatState): Uint8Array
+  readonly bytes: (layout: TensorLayout) => number
+  readonly write: (state: FlatState) => Uint8Array
   /** @throws GroundswellError `sync/invalid-state` */
-  read(bytes: Uint8Array, layout: TensorLayout): FlatState
+  readonly read: (bytes: Uint8Array, layout: TensorLayout) => FlatState
 }
 
 export function arrayFormat(given: Pick<StateFormat, 'magic' | 'method' | 'version'>): ArrayFormat {
