@@ -47,7 +47,7 @@ const given: Readonly<Record<string, Given>> = {
     optimiser: { kind: 'muon', learningRate: 3e-3 },
     source: 'diloco',
   },
-  demo: { sync: { method: 'demo' }, optimiser: { learningRate: 1e-3 } },
+  demo: { sync: { method: 'demo' }, optimiser: { learningRate: 3e-3 } },
   distro: { sync: { method: 'distro' }, optimiser: { learningRate: 1e-3 }, source: 'demo' },
 }
 

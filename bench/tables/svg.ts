@@ -1,6 +1,6 @@
 /** Line charts as SVG text: a few curves, axes with round numbers, a legend at the right. */
 
-export interface Curve {
+interface Curve {
   readonly label: string
   readonly points: readonly { readonly x: number; readonly y: number }[]
   /** For what the others are compared with. */

@@ -57,7 +57,7 @@ function candidates(): readonly Candidate[] {
   ]
 }
 
-export interface UtilisationFigures {
+interface UtilisationFigures {
   readonly label: string
   readonly cost: ExchangeCost
   readonly sizes: readonly {
@@ -69,7 +69,7 @@ export interface UtilisationFigures {
   }[]
 }
 
-export interface UtilisationAssumptions {
+interface UtilisationAssumptions {
   readonly peers: number
   readonly upMegabits: number
   readonly downMegabits: number
