@@ -4,7 +4,9 @@ import { runFetchBench } from './fetch.ts'
 import { runRunBench } from './run.ts'
 import { runReducerBench } from './run-reducer.ts'
 import { runLossTable } from './tables/loss.ts'
+import { runOuterTable } from './tables/outer.ts'
 import { runUtilisationTable } from './tables/utilisation.ts'
+import { runWallclockTable } from './tables/wallclock.ts'
 import { runTokenizerBench } from './tokenizer.ts'
 import { runTrainBench } from './train.ts'
 
@@ -14,7 +16,9 @@ const benches: Readonly<Record<string, (args: readonly string[]) => unknown>> = 
   'run-reducer': runReducerBench,
   fetch: runFetchBench,
   'table-loss': runLossTable,
+  'table-outer': runOuterTable,
   'table-utilisation': runUtilisationTable,
+  'table-wallclock': runWallclockTable,
   tokenizer: ([folder]) => runTokenizerBench(folder),
   train: runTrainBench,
 }

@@ -67,7 +67,7 @@ export async function workThrough(options: PlanOptions): Promise<boolean> {
 }
 
 /** The median of a few steps, the first of which, with its preparations, does not count. */
-async function measureStep(key: TrainingKey, backend: Backend): Promise<number> {
+export async function measureStep(key: TrainingKey, backend: Backend): Promise<number> {
   const { config } = byteModel(key.model)
   const share = equalTokens(key.shape, key.replicas, 1)
   const settings = innerSettings(key, share)
@@ -77,7 +77,7 @@ async function measureStep(key: TrainingKey, backend: Backend): Promise<number> 
   const times: number[] = []
   for (let i = 0; i < 6; i++) {
     const start = performance.now()
-    await trainer.step(tokens, { rateScale: 0 })
+    await trainer.step(tokens)
     if (i > 0) times.push((performance.now() - start) / 1000)
   }
   return times.toSorted((a, b) => a - b)[2]!

@@ -1,0 +1,130 @@
+/** Tables 2 and 4: times to a loss, and what is read off a sweep of outer settings. */
+import { describe, expect, test } from 'vitest'
+import { defaultShape } from './loss.ts'
+import { bestGaps, type Gap, outerGrid, outerMarkdown, publishedShape } from './outer.ts'
+import type { Cell } from './results.ts'
+import { methodCase } from './settings.ts'
+import type { TrainingKey, TrainingValue } from './training-cell.ts'
+import { clockRow, type Timing, timeToLoss, worstEnd } from './wallclock.ts'
+
+type TrainingCell = Cell<TrainingKey, TrainingValue>
+
+const provenance = { date: '2026-01-01T00:00Z', machine: 'a machine', commit: 'abc' }
+
+function cell(
+  key: Partial<TrainingKey>,
+  losses: readonly number[],
+  value: Partial<TrainingValue> = {},
+): TrainingCell {
+  const { sync, optimiser } = methodCase('diloco')
+  return {
+    key: {
+      ...{
+        method: 'diloco',
+        sync,
+        optimiser,
+        code: 'code',
+        model: '0.4M',
+        text: 'text',
+        replicas: 1,
+        seed: 1,
+      },
+      ...{ shape: defaultShape, ...key },
+    },
+    value: {
+      losses: losses.map((loss, i) => ({ tokens: (i + 1) * 10_240, loss })),
+      ...{ parameters: 400_000, rounds: losses.length, steps: 10 * losses.length },
+      ...{ bytesPerParameterPerRound: 1, bytesPerPeer: 400_000 * losses.length, seconds: 1, ...value },
+    },
+    provenance,
+  }
+}
+
+describe('the time to a loss', () => {
+  const curve = [
+    { seconds: 10, loss: 5 },
+    { seconds: 20, loss: 3 },
+    { seconds: 30, loss: 3.5 },
+  ]
+  test('lies between the points around it', () => {
+    expect(timeToLoss(curve, 4)).toBe(15)
+    expect(timeToLoss(curve, 3)).toBe(20)
+    expect(timeToLoss(curve, 6)).toBe(10)
+    expect(timeToLoss(curve, 2.9)).toBeUndefined()
+  })
+
+  test('is asked for a loss that every method reaches', () => {
+    expect(worstEnd([cell({}, [5, 3]), cell({}, [6, 4, 4.2])])).toBe(4)
+  })
+
+  test('grows as lines get slower by what travels, computing and bytes being the same', async () => {
+    const cost = {
+      bitsPerParameter: 8,
+      encode: 0,
+      decode: 0,
+      add: 0,
+      outerStep: 0,
+      stateBytesPerParameter: 8,
+    }
+    const timing: Timing = { stepSeconds: 0.1, cost }
+    const group = [cell({ replicas: 4 }, [5, 4, 3, 2])]
+    const rows = [100, 1].map((megabits) => clockRow(group, { replicas: 4, megabits, timing, goal: 2 }))
+    const [fast, slow] = await Promise.all(rows)
+    expect(fast!.curve).toHaveLength(4)
+    // 4 rounds of 10 steps, and little else.
+    expect(fast!.secondsToLoss).toBeGreaterThan(4)
+    expect(fast!.secondsToLoss).toBeLessThan(6)
+    // 3.2 Mb up, and three times that down, in each round.
+    expect(slow!.secondsToLoss! - fast!.secondsToLoss!).toBeGreaterThan(3 * (3.2 + 3 * 3.2))
+    expect(slow!.computing).toBeLessThan(fast!.computing)
+  })
+})
+
+describe('a sweep of outer settings', () => {
+  const [mild, harsh] = outerGrid([10], [0.7], [0.6, 0.9])
+  const parallel = methodCase('data-parallel')
+  const cells = [
+    cell({ method: 'data-parallel', sync: parallel.sync }, [2]),
+    cell({ sync: mild! }, [1.98]),
+    cell({ sync: harsh! }, [2.2]),
+    cell({ sync: mild!, replicas: 4 }, [2.1]),
+    cell({ sync: harsh!, replicas: 4 }, [2.3]),
+  ]
+
+  test('has every combination once', () => {
+    const grid = outerGrid([10, 30], [0.4, 0.7, 1], [0, 0.9])
+    expect(grid).toHaveLength(12)
+    expect(new Set(grid.map((each) => JSON.stringify(each))).size).toBe(12)
+  })
+
+  test('takes the best settings of each, against data parallelism with the same seed and model', () => {
+    const gaps = bestGaps(cells)
+    expect(gaps.map(({ replicas, outerMomentum }) => [replicas, outerMomentum])).toEqual([
+      [1, 0.6],
+      [4, 0.6],
+    ])
+    expect(gaps[0]!.gap).toBeCloseTo(-0.01, 12)
+    expect(gaps[1]!.gap).toBeCloseTo(0.05, 12)
+    expect(outerMarkdown(cells)).toContain('One replica beats data parallelism: in 1 of 1 comparisons: shows')
+  })
+
+  test('says how often the published shape shows, and compares neighbours only', () => {
+    const gap = (parameters: number, replicas: number, value: number): Gap => ({
+      ...{ model: String(parameters), parameters, replicas, innerSteps: 10, gap: value },
+      ...{ outerLearningRate: 0.7, outerMomentum: 0.6, loss: 2 },
+    })
+    const gaps = [
+      gap(1, 1, -0.01),
+      gap(1, 2, 0.02),
+      gap(1, 4, 0.01),
+      gap(2, 1, 0.01),
+      gap(2, 2, 0.015),
+      gap(2, 4, 0.03),
+    ]
+    expect(publishedShape(gaps).map(({ holds, of }) => [holds, of])).toEqual([
+      [1, 2],
+      [3, 4],
+      [1, 2],
+    ])
+  })
+})
