@@ -225,7 +225,7 @@ function gapTargets(cells: readonly TrainingCell[], references: readonly Trainin
 }
 
 /** Where the figures come from, for the foot of a table. */
-function measuredHow(cells: readonly Cell<unknown, unknown>[]): readonly string[] {
+export function measuredHow(cells: readonly Cell<unknown, unknown>[]): readonly string[] {
   const dates = cells.map(({ provenance }) => provenance.date).toSorted()
   const machines = distinct(cells.map(({ provenance }) => provenance.machine))
   const commits = distinct(cells.map(({ provenance }) => provenance.commit))
