@@ -27,8 +27,15 @@ export interface RunningCli {
 
 const main = join(import.meta.dirname, '..', 'src', 'cli', 'main.ts')
 
-export function startCli(arguments_: readonly string[], options: { cwd?: string } = {}): RunningCli {
-  const child = spawn(process.execPath, [main, ...arguments_], {
+interface CliOptions {
+  readonly cwd?: string
+  /** Put before the command, as to run it in a network namespace. */
+  readonly prefix?: readonly string[]
+}
+
+export function startCli(arguments_: readonly string[], options: CliOptions = {}): RunningCli {
+  const [command = '', ...rests] = [...(options.prefix ?? []), process.execPath, main, ...arguments_]
+  const child = spawn(command, rests, {
     cwd: options.cwd,
     stdio: ['ignore', 'pipe', 'pipe'],
   })
@@ -72,7 +79,7 @@ export function startCli(arguments_: readonly string[], options: { cwd?: string 
   }
 }
 
-export function runCli(arguments_: readonly string[], options: { cwd?: string } = {}): Promise<CliResult> {
+export function runCli(arguments_: readonly string[], options: CliOptions = {}): Promise<CliResult> {
   return startCli(arguments_, options).ended
 }
 

@@ -100,6 +100,9 @@ export const lifeSigns = { intervalMs: 15_000, timeoutMs: 20_000 } as const
 /** For saying goodbye on one connection. */
 const closeTimeoutMs = 500
 
+/** Before dialling again when libp2p answered with the end of an earlier dial. */
+const givenUpPauseMs = 50
+
 /** Addresses remembered per peer, and peers remembered, for dialling again after a connection broke. */
 const addressBook = { perPeer: 8, peers: 1024 } as const
 
@@ -218,11 +221,16 @@ class Libp2pTransport implements Transport {
     const peer = peerIn(at)
     const timeoutMs = options.timeoutMs ?? transportLimits.dialTimeoutMs
     await this.within({ timeoutMs, signal: options.signal, what: `Dialling ${address}` }, async (signal) => {
-      try {
-        await this.node.dial(at, { signal })
-      } catch (thrown) {
-        signal.throwIfAborted()
-        throw unreachable(peer, thrown)
+      // libp2p joins dials of one peer, also a new one with one that was just given up and is not yet taken down.
+      for (;;) {
+        try {
+          await this.node.dial(at, { signal })
+          return
+        } catch (thrown) {
+          signal.throwIfAborted()
+          if (!isGivenUp(thrown)) throw unreachable(peer, thrown)
+          await this.clock.sleep(givenUpPauseMs, signal)
+        }
       }
     })
     this.remember(peer, address)
@@ -415,4 +423,9 @@ class Libp2pTransport implements Transport {
 
 function isRelayed(address: Multiaddr | string): boolean {
   return String(address).includes('/p2p-circuit')
+}
+
+/** Whether somebody else’s signal ended the dial. */
+function isGivenUp(thrown: unknown): boolean {
+  return thrown instanceof Error && thrown.name === 'AbortError'
 }
