@@ -4,7 +4,8 @@ import { toyModelLayout } from './toy-swarm.ts'
 import { methodNumbers } from './wire.ts'
 
 describe('settings', () => {
-  test.each(Object.keys(methodNumbers))(
+  // The number of the example in docs/adding-a-method.md is taken, but no run uses it.
+  test.each(Object.keys(methodNumbers).filter((name) => name !== 'example'))(
     '%s: the defaults make the method, and are all written out',
     (method) => {
       const settings = syncSettingsSchema.parse({ method })
