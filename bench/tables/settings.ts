@@ -82,7 +82,7 @@ const shapes: Readonly<
   '3.3M': [4, 256, 688, 4],
 }
 
-export const modelNames: readonly string[] = Object.keys(shapes)
+const modelNames: readonly string[] = Object.keys(shapes)
 
 /** @throws Error for a name that is none */
 export function modelCase(name: string, vocabulary: { size: number; endOfText: number }): ModelCase {

@@ -161,7 +161,7 @@ function sizesOf(
   })
 }
 
-export function utilisationMarkdown(
+function utilisationMarkdown(
   figures: readonly UtilisationFigures[],
   given: UtilisationAssumptions,
   measured: { readonly model: string; readonly rounds: number; readonly text: string },
