@@ -6,7 +6,7 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { openBackend } from '../../src/runtime/index.ts'
-import { bytesText, markdownTable, median, medianAndSpread } from './markdown.ts'
+import { bytesText, markdownTable, median, medianAndSpread, verdict } from './markdown.ts'
 import { type TrainingResults, workThrough } from './plan.ts'
 import { type Cell, ResultsFile, writeWhole } from './results.ts'
 import { methodCase, methodNames } from './settings.ts'
@@ -202,7 +202,7 @@ function gapTargets(cells: readonly TrainingCell[], references: readonly Trainin
   const lines: string[] = []
   const state = (what: string, gap: number | undefined, limit: number): void => {
     if (gap === undefined) return
-    const met = gap <= limit ? 'met' : '**missed**'
+    const met = gap <= limit ? verdict(true) : `**${verdict(false)}**`
     lines.push(
       `- ${what}: at most ${(100 * limit).toFixed(0)} % above; measured ${signed(100 * gap, 1)} %: ${met}.`,
     )
@@ -240,7 +240,10 @@ export function lossCharts(cells: readonly TrainingCell[]): ReadonlyMap<string, 
   const references = cells.filter(({ key }) => key.method === baseline)
   const reference = curvesOf(references)
   for (const [method, group] of Map.groupBy(cells, ({ key }) => key.method)) {
-    const own = curvesOf(group).map((curve) => ({ ...curve, label: `${curve.label} replicas` }))
+    const own = curvesOf(group).map((curve) => ({
+      ...curve,
+      label: `${curve.label} replica${curve.label === '1' ? '' : 's'}`,
+    }))
     const other = method === baseline ? [] : reference
     charts.set(
       method,

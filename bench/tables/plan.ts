@@ -58,7 +58,7 @@ export async function workThrough(options: PlanOptions): Promise<boolean> {
     results.put({ key, value, provenance: provenance() })
     const { method, model, replicas, seed } = key
     say(
-      `${index + 1}/${missing.length}: ${method}, ${model}, ${replicas} replicas, seed ${seed}: ` +
+      `${index + 1}/${missing.length}: ${method}, ${model}, ${replicas} replica${replicas === 1 ? '' : 's'}, seed ${seed}: ` +
         `loss ${value.losses.at(-1)!.loss.toFixed(3)} in ${durationText(value.seconds)}.`,
     )
     options.onCell?.()
