@@ -17,7 +17,7 @@ test('three peers train through a SIGKILL and a late arrival', async () => {
     '--data',
     text,
     '--rounds',
-    '5',
+    '12',
     '--out',
     out,
     '--json',
