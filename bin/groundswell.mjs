@@ -6,6 +6,7 @@
  */
 import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
+import module from 'node:module'
 import { constants } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
@@ -16,6 +17,8 @@ const sources = join(root, 'src', 'cli', 'main.ts')
 const main = existsSync(sources) ? sources : join(root, 'dist', 'cli', 'main.js')
 
 if (Number(process.versions.node.split('.')[0]) >= neededMajor) {
+  // Here, as what is loaded before is compiled at every start, and the compiler of TypeScript loaded for it.
+  module.enableCompileCache()
   await import(pathToFileURL(main).href)
 } else {
   const node = installedNode()
@@ -25,7 +28,7 @@ if (Number(process.versions.node.split('.')[0]) >= neededMajor) {
     )
     process.exit(1)
   }
-  const child = spawn(node, [main, ...process.argv.slice(2)], { stdio: 'inherit' })
+  const child = spawn(node, [fileURLToPath(import.meta.url), ...process.argv.slice(2)], { stdio: 'inherit' })
   // Ctrl-C reaches the child by itself, as it shares the terminal; a signal sent to this process alone does not.
   process.on('SIGINT', () => {})
   for (const signal of ['SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal))

@@ -31,10 +31,8 @@ export interface Child {
 const limits = { lineLength: 1_000_000, complaintLength: 2_000 } as const
 
 export function startChild(command: ChildCommand): Child {
-  const main = fileURLToPath(
-    new URL(import.meta.url.endsWith('.ts') ? './main.ts' : './main.js', import.meta.url),
-  )
-  const child = spawn(process.execPath, [main, ...command.arguments, '--json', '--leave-with-parent'], {
+  const door = fileURLToPath(new URL('../../bin/groundswell.mjs', import.meta.url))
+  const child = spawn(process.execPath, [door, ...command.arguments, '--json', '--leave-with-parent'], {
     stdio: ['pipe', 'pipe', 'pipe'],
     // Its own group: Ctrl-C reaches this process alone, which then stops the others in order.
     detached: process.platform !== 'win32',

@@ -2,7 +2,6 @@
  * Where the program starts: reads the command line, runs one command, and turns whatever goes wrong into one
  * sentence, a way out and an exit code.
  */
-import { enableCompileCache } from 'node:module'
 import { inspect } from 'node:util'
 import { CommanderError } from 'commander'
 import { describeFailure, exitCodes, usageError } from './failures.ts'
@@ -10,8 +9,6 @@ import { listenForInterrupt } from './interrupt.ts'
 import { createOutput } from './output.ts'
 import { createProgram } from './program.ts'
 
-// What is loaded from here on was compiled by an earlier start: a third of the time that a host needs to be back.
-enableCompileCache()
 const debug = process.argv.includes('--debug')
 const json = process.argv.includes('--json')
 const output = createOutput({ json }, process)

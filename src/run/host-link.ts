@@ -48,8 +48,11 @@ export const linkPolicy = {
   firstPatienceMs: 10_000,
   patienceMs: 600_000,
   dialTimeoutMs: 5000,
-  /** The first pause; each next one doubles, up to the longest. Half of each is random. */
+  /** For each address when there are others: first all of them are tried quickly, as some may lead nowhere. */
+  quickDialTimeoutMs: 1500,
+  /** The first pause; each next one is half as long again, up to the longest. Half of each is random. */
   firstPauseMs: 100,
+  pauseGrowth: 1.5,
   longestPauseMs: 10_000,
   /** For an answer that the host gives at once, until the run’s own patience is known. */
   answerTimeoutMs: 20_000,
@@ -259,14 +262,18 @@ export class HostLink {
   }
 
   private async dial(signal: AbortSignal): Promise<void> {
+    const { addresses } = this.init.link
+    const { quickDialTimeoutMs, dialTimeoutMs } = linkPolicy
     let failure: unknown
-    for (const address of this.init.link.addresses) {
-      try {
-        await this.init.transport.dial(address, { timeoutMs: linkPolicy.dialTimeoutMs, signal })
-        return
-      } catch (thrown) {
-        signal.throwIfAborted()
-        failure = thrown
+    for (const timeoutMs of addresses.length > 1 ? [quickDialTimeoutMs, dialTimeoutMs] : [dialTimeoutMs]) {
+      for (const address of addresses) {
+        try {
+          await this.init.transport.dial(address, { timeoutMs, signal })
+          return
+        } catch (thrown) {
+          signal.throwIfAborted()
+          failure = thrown
+        }
       }
     }
     throw failure
@@ -290,7 +297,8 @@ export class HostLink {
         if (pausedMs >= patienceMs) throw giveUp(thrown)
         onReconnecting?.(attempt, (thrown as GroundswellError).message)
       }
-      const longestMs = Math.min(linkPolicy.longestPauseMs, linkPolicy.firstPauseMs * 2 ** (attempt - 1))
+      const { firstPauseMs, pauseGrowth, longestPauseMs } = linkPolicy
+      const longestMs = Math.min(longestPauseMs, firstPauseMs * pauseGrowth ** (attempt - 1))
       const pauseMs = longestMs * (0.5 + 0.5 * random.nextFloat())
       pausedMs += pauseMs
       await clock.sleep(pauseMs, signal)

@@ -19,6 +19,8 @@ export interface PutOptions {
   /** `raw` unless stated, or the codec of `expected`. */
   readonly codec?: CidCodec
   readonly expected?: Cid
+  /** The bytes are handed over: nobody changes them any more, so a store in memory may keep them uncopied. */
+  readonly handedOver?: boolean
 }
 
 /** The longest blob: a chunk, or a record such as the root of an artifact. */
@@ -35,7 +37,7 @@ export function memoryBlobs(options: { readonly quotaBytes?: number } = {}): Blo
       if (held.has(cid)) return cid
       if (usedBytes + bytes.byteLength > quotaBytes) throw quotaExceeded(quotaBytes)
       usedBytes += bytes.byteLength
-      held.set(cid, bytes.slice())
+      held.set(cid, putOptions?.handedOver === true ? bytes : bytes.slice())
       return cid
     },
     get: async (cid) => held.get(parseCid(cid))?.slice(),

@@ -44,6 +44,9 @@ const scheduleLimits = {
   maxFailures: 256,
 } as const
 
+/** Made once, as a new one with its stack for each chunk shows in profiles. */
+const wokenUp = new Error('There is news.')
+
 interface Asked {
   readonly wanted: Wanted
   readonly source: Source
@@ -201,7 +204,7 @@ export class Schedule {
         this.duplicateBytes += bytes.byteLength
         return
       }
-      await blobs.put(bytes, { expected: wanted.cid })
+      await blobs.put(bytes, { expected: wanted.cid, handedOver: true })
       source.gave(bytes.byteLength, clock.now() - at)
       if (!this.left.delete(wanted.cid)) return // the other one was faster by a moment
       onDone(wanted)
@@ -246,7 +249,7 @@ export class Schedule {
     try {
       await Promise.race([this.news.promise, clock.sleep(ms, until).catch(() => undefined)])
     } finally {
-      woken.abort()
+      woken.abort(wokenUp)
       this.news = Promise.withResolvers()
     }
   }

@@ -38,7 +38,7 @@ export interface ProgramInit {
   readonly onExit: (exit: Exit) => void
 }
 
-const main = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url))
+const main = fileURLToPath(new URL('../../bin/groundswell.mjs', import.meta.url))
 const clockPreload = new URL('./clock-preload.ts', import.meta.url).href
 const complaintLength = 2000
 /** After SIGTERM, before SIGKILL. */
