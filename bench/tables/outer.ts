@@ -49,9 +49,9 @@ export async function runOuterTable(args: readonly string[]): Promise<void> {
     (values.models ?? (quick ? 'toy' : '0.4M,1.2M,3.3M')).split(',').flatMap((model) => {
       const given = { model, text: text.name, seed, shape }
       const grid = outerGrid(numbers(values['inner-steps']), numbers(values.rates), numbers(values.momenta))
-      const diloco = methodCase('diloco')
+      const diloco = methodCase('diloco', model)
       return [
-        trainingKey(methodCase('data-parallel'), { ...given, replicas: 1 }),
+        trainingKey(methodCase('data-parallel', model), { ...given, replicas: 1 }),
         ...numbers(values.replicas).flatMap((replicas) =>
           grid.map((sync) => trainingKey({ ...diloco, sync }, { ...given, replicas })),
         ),

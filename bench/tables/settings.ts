@@ -2,11 +2,16 @@
  * What the tables compare: every method with the settings of its card (docs/methods.md), scaled to runs of a few hundred
  * steps, and the models that are trained.
  *
- * Two things differ from the cards, for all methods alike. H is 10 where the cards have 30 and more, so that a run of
- * a few hundred steps has dozens of merges, and the outer momentum of DiLoCo and its kin is 0.6 where it is 0.9: in so
- * few rounds a momentum that sums up ten of them overshoots (docs/experiments.md measures both). AdamW's inner rate is
- * the best of docs/experiments.md for this text and model. Muon's, DeMo's and DisTrO's are the best of ⅓, 1 and 3 times
- * 1e-3 for the 0.4M model with 4 replicas, 100 steps and one seed (`--model 0.4M --tokens 102400 --rate-factors`).
+ * Three things differ from the cards, for all methods alike. H is 10 where the cards have 30 and more, so that a run of
+ * a few hundred steps has dozens of merges; but 32 and 64 for those whose bytes are to be a 500th of data parallelism's
+ * (MuLoCo, and Streaming DiLoCo). The outer momentum of DiLoCo and its kin is 0.6 where it is 0.9: in so few rounds a
+ * momentum that sums up ten of them overshoots (docs/experiments.md measures both). And beside the methods with AdamW
+ * as their inner optimiser there are some with Muon (…-muon), and training with Muon on one machine (`muon`: the whole
+ * batch, merged every 10 steps by one replica, which changes nothing), so that a gap can be told from an optimiser.
+ *
+ * Inner rates of AdamW are the best of ⅓, 1, 3 and 9 · 10⁻³ for the 0.4M model with 4 replicas and seed 1 (data
+ * parallelism: 1), after 100 steps, and between 3 and 9 · 10⁻³ after 300. The 3.3M model has a third of them, as in
+ * docs/experiments.md; Muon's, whose scale does not hang on the width, and those of DeMo and DisTrO stay.
  */
 import { type LlamaConfig, layoutOf, llamaConfig } from '../../src/model/index.ts'
 import { type SyncSettings, syncSettingsSchema } from '../../src/sync/index.ts'
@@ -22,6 +27,7 @@ export interface MethodCase {
 
 const outer = { outerLearningRate: 0.7, outerMomentum: 0.6 } as const
 const innerSteps = 10
+const muon = { kind: 'muon', learningRate: 9e-3 } as const
 
 interface Given {
   readonly sync: Readonly<Record<string, unknown>> & { readonly method: string }
@@ -29,22 +35,37 @@ interface Given {
   readonly source?: string
 }
 
+/** The inner rates of AdamW are for the 0.4M model. */
 const given: Readonly<Record<string, Given>> = {
-  'data-parallel': { sync: { method: 'data-parallel' }, optimiser: { learningRate: 1e-3 } },
-  diloco: { sync: { method: 'diloco', innerSteps, ...outer }, optimiser: { learningRate: 1e-3 } },
+  'data-parallel': { sync: { method: 'data-parallel' }, optimiser: { learningRate: 3e-3 } },
+  diloco: { sync: { method: 'diloco', innerSteps, ...outer }, optimiser: { learningRate: 3e-3 } },
   'streaming-diloco': {
-    sync: { method: 'streaming-diloco', innerSteps, outerLearningRate: 0.7, outerMomentum: 0.6 },
-    optimiser: { learningRate: 1e-3 },
+    sync: { method: 'streaming-diloco', innerSteps: 64, ...outer },
+    optimiser: { learningRate: 3e-3 },
   },
-  'sparse-loco': { sync: { method: 'sparse-loco', innerSteps }, optimiser: { learningRate: 1e-3 } },
-  decoupled: { sync: { method: 'decoupled', innerSteps, ...outer }, optimiser: { learningRate: 1e-3 } },
+  'sparse-loco': { sync: { method: 'sparse-loco', innerSteps }, optimiser: { learningRate: 9e-3 } },
+  decoupled: { sync: { method: 'decoupled', innerSteps, ...outer }, optimiser: { learningRate: 3e-3 } },
   noloco: {
     sync: { method: 'noloco', innerSteps, outerLearningRate: 0.7, outerMomentum: 0.5 },
-    optimiser: { learningRate: 1e-3 },
+    optimiser: { learningRate: 3e-3 },
   },
   muloco: {
-    sync: { method: 'diloco', innerSteps, ...outer, encoding: 'int2', errorFeedback: 0.95 },
-    optimiser: { kind: 'muon', learningRate: 3e-3 },
+    sync: { method: 'diloco', innerSteps: 32, ...outer, encoding: 'int2', errorFeedback: 0.95 },
+    optimiser: muon,
+    source: 'diloco',
+  },
+  'streaming-muon': {
+    sync: { method: 'streaming-diloco', innerSteps: 64, ...outer },
+    optimiser: muon,
+    source: 'streaming-diloco',
+  },
+  'sparse-muon': { sync: { method: 'sparse-loco', innerSteps }, optimiser: muon, source: 'sparse-loco' },
+  muon: {
+    sync: {
+      ...{ method: 'diloco', innerSteps, encoding: 'float32' },
+      ...{ outerLearningRate: 1, outerMomentum: 0 },
+    },
+    optimiser: muon,
     source: 'diloco',
   },
   demo: { sync: { method: 'demo' }, optimiser: { learningRate: 3e-3 } },
@@ -53,13 +74,20 @@ const given: Readonly<Record<string, Given>> = {
 
 export const methodNames: readonly string[] = Object.keys(given)
 
-/** @throws Error for a name that is none */
-export function methodCase(name: string): MethodCase {
+/** Methods that a single replica stands for, whatever their number. */
+export const soloMethods: ReadonlySet<string> = new Set(['data-parallel', 'muon'])
+
+/** With the inner rate for that model. @throws Error for a name that is none */
+export function methodCase(name: string, model = '0.4M'): MethodCase {
   const found = given[name]
   if (found === undefined) {
     throw new Error(`There is no method “${name}”; choose from ${methodNames.join(', ')}.`)
   }
-  const { sync, optimiser, source = name } = found
+  const { sync, source = name } = found
+  const asGiven = optimiserSchema.parse(found.optimiser)
+  const scaled = model === '3.3M' && asGiven.kind === 'adamw' && source !== 'demo'
+  const learningRate = scaled ? asGiven.learningRate / 3 : asGiven.learningRate
+  const optimiser = { ...found.optimiser, learningRate }
   const inner = optimiserSchema.parse(optimiser)
   // Data parallelism has its optimiser in the merge.
   const merged = sync.method === 'data-parallel' ? { ...sync, optimiser } : sync

@@ -55,7 +55,9 @@ export async function runWallclockTable(args: readonly string[]): Promise<void> 
   const chosen = new ResultsFile<TrainingKey, TrainingValue>(values.from)
     .all()
     .filter(({ key }) => key.replicas === replicas || key.method === 'data-parallel')
-    .filter(({ key }) => key.optimiser.learningRate === methodCase(key.method).optimiser.learningRate)
+    .filter(
+      ({ key }) => key.optimiser.learningRate === methodCase(key.method, key.model).optimiser.learningRate,
+    )
   const { model = chosen.at(-1)?.key.model } = values
   const cells = newestShape(chosen.filter(({ key }) => key.model === model))
   if (cells.length === 0) {
@@ -106,7 +108,7 @@ async function measureCost(
 ): Promise<ExchangeCost> {
   const { batchSize, sequenceLength } = key.shape
   const options = { backend, text, model: key.model, batchSize: batchSize / key.replicas, sequenceLength }
-  return await measureExchange(methodCase(key.method), { ...options, rounds: 3 })
+  return await measureExchange(methodCase(key.method, key.model), { ...options, rounds: 3 })
 }
 
 export async function clockRow(
