@@ -114,7 +114,7 @@ export function keysOf(options: LossOptions): readonly TrainingKey[] {
   const { methods, replicas, seeds, model, shape, rateFactors, text } = options
   return seeds.flatMap((seed) =>
     methods.flatMap((name) =>
-      (soloMethods.has(name) ? replicas.slice(0, 1) : replicas).flatMap((count) =>
+      (soloMethods.has(name) ? [1] : replicas).flatMap((count) =>
         rateFactors.map((factor) => {
           const method = methodCase(name, model)
           const learningRate = method.optimiser.learningRate * factor
