@@ -19,7 +19,10 @@ export async function openLogToRead(context: CommandContext, place: string): Pro
       )
     }
     const connection = await connectNats(place)
-    const log = await natsLog({ connection, run })
+    const log = await natsLog({ connection, run, mustExist: true }).catch(async (thrown: unknown) => {
+      await connection.close()
+      throw thrown
+    })
     return {
       ...log,
       close: async () => {

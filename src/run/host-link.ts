@@ -50,9 +50,9 @@ export const linkPolicy = {
   dialTimeoutMs: 5000,
   /** For each address when there are others: first all of them are tried quickly, as some may lead nowhere. */
   quickDialTimeoutMs: 1500,
-  /** The first pause; each next one is half as long again, up to the longest. Half of each is random. */
+  /** The first pause; each next one is a quarter longer, so that a host that is back is noticed soon. Half of each is random. */
   firstPauseMs: 100,
-  pauseGrowth: 1.5,
+  pauseGrowth: 1.25,
   longestPauseMs: 10_000,
   /** For an answer that the host gives at once, until the run’s own patience is known. */
   answerTimeoutMs: 20_000,

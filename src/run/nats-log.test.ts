@@ -104,6 +104,16 @@ describe.skipIf(!natsInstalled)('natsLog', () => {
     })
   })
 
+  test('that is not there is not made by whoever only reads', async () => {
+    const run = freshRun()
+    const nats = await connection()
+    const reading = { connection: nats, run, mustExist: true }
+    await expect(natsLog(reading)).rejects.toMatchObject({ code: 'log/not-found' })
+    await expect(natsLog(reading)).rejects.toMatchObject({ code: 'log/not-found' })
+    await natsLog({ connection: nats, run })
+    expect(await (await natsLog(reading)).length()).toBe(0)
+  })
+
   test('killed under a stream of appends: what was acknowledged is there once, in order', async () => {
     await using own = await startNatsServer()
     const log = await natsLog({ connection: await connection(own.url), run: 'stream', ...soon })

@@ -28,6 +28,8 @@ export interface NatsLogInit {
   readonly replicas?: number
   /** A bound on the stream; beyond it the log is full as on a full disk. Counts when the log is made. */
   readonly maxBytes?: number
+  /** For reading: a log that is not there is `log/not-found` instead of made. */
+  readonly mustExist?: boolean
   readonly clock?: Clock
   /** How long NATS may leave a request without an answer until that is `log/unreachable`. */
   readonly answerWithinMs?: number
@@ -47,7 +49,7 @@ interface Attempt {
 
 /**
  * Opens the run's log, or makes it.
- * @throws GroundswellError `log/bad-name`, `log/foreign`, `log/unreachable`, `log/not-allowed`, `log/disk-full`,
+ * @throws GroundswellError `log/bad-name`, `log/not-found`, `log/foreign`, `log/unreachable`, `log/not-allowed`, `log/disk-full`,
  *   `log/refused`
  */
 export async function natsLog(init: NatsLogInit): Promise<Log> {
@@ -69,6 +71,7 @@ export async function natsLog(init: NatsLogInit): Promise<Log> {
 
   const config = streamConfig(stream, subject, init)
   const existing = await ask(() => nothingWhere(jetStreamCodes.streamNotFound, manager.streams.info(stream)))
+  if (existing === undefined && init.mustExist === true) throw notFound(run)
   if (existing === undefined) await ask(() => makeStream(manager, config, run))
   assertOurs(existing ?? (await ask(() => manager.streams.info(stream))), config, run)
 
@@ -223,6 +226,13 @@ function assertOurs({ config }: StreamInfo, wanted: LogStream, run: string): voi
     (config.max_age ?? 0) === 0
   if (keeps && config.subjects.length === 1 && config.subjects[0] === wanted.subjects[0]) return
   throw foreign(wanted.name, run)
+}
+
+function notFound(run: string): GroundswellError {
+  return new GroundswellError(`NATS has no log of run ${run}.`, {
+    code: 'log/not-found',
+    remedy: 'Check the id of the run, which “groundswell status” prints, and the server.',
+  })
 }
 
 function foreign(stream: string, run: string): GroundswellError {

@@ -149,6 +149,7 @@ const statusSchema: z.ZodType<PublicStatus> = z.strictObject({
         late: count,
         rejected: count,
         expired: count,
+        strikes: count,
         lastRound: round,
         stepsPerSecond: speed,
         phase: z.enum(peerPhases).nullable(),

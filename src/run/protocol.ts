@@ -150,6 +150,8 @@ export interface PublicMember {
   readonly late: number
   readonly rejected: number
   readonly expired: number
+  /** Refused updates in a row; at the policy's maximum the peer is expelled. */
+  readonly strikes: number
   readonly lastRound: number
   readonly stepsPerSecond: number | null
   readonly phase: PeerPhase | null

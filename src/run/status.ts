@@ -150,11 +150,11 @@ export function publicStatus(given: {
 }
 
 function publicMember(peer: PeerId, member: Member, phase: PublicMember['phase']): PublicMember {
-  const { name, status, contributions, tokens, bytes, late, rejected, expired, lastRound, stepsPerSecond } =
-    member
+  const { name, status, contributions, tokens, bytes, late, rejected, expired, strikes } = member
+  const { lastRound, stepsPerSecond } = member
   return {
-    ...{ peer, name, status, contributions, tokens, bytes, late, rejected, expired, lastRound },
-    ...{ stepsPerSecond, phase: isPresent(member) ? phase : null },
+    ...{ peer, name, status, contributions, tokens, bytes, late, rejected, expired, strikes },
+    ...{ lastRound, stepsPerSecond, phase: isPresent(member) ? phase : null },
   }
 }
 

@@ -109,7 +109,7 @@ function describe(status: PublicStatus, refused: readonly LedgerEntry[]): string
       totals.tokens === 0 ? '–' : `${((100 * member.tokens) / totals.tokens).toFixed(1)} %`,
       member.lastRound === 0 ? 'nothing yet' : `round ${member.lastRound}`,
       String(member.late),
-      String(member.rejected),
+      member.strikes > 0 ? `${member.rejected} (${member.strikes} in a row)` : String(member.rejected),
       String(member.expired),
     ])
     lines.push('', ...formatTable([header, ...rows], new Set([3, 4, 6, 7, 8])))
