@@ -129,6 +129,8 @@ export async function serveOn(stream: Stream, serving: Serving): Promise<void> {
       request instanceof Uint8Array
         ? await handlers.answer(protocol, { from, bytes: request, signal })
         : { ok: false, error: request }
+    // A question that was taken back, as one for news is when there is something new to say, is no offence.
+    gone.signal.throwIfAborted()
     await sendReply(stream, answer, serving, signal)
     void finish(stream, (work) => serving.within({ timeoutMs: lingerMs, what: 'Closing a stream' }, work))
   } catch (thrown) {

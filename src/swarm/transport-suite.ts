@@ -165,14 +165,18 @@ export function runTransportSuite({ name, make }: TransportUnderTest): void {
       expect(ada.ledger.of(bob.self).refusals).toMatchObject({ 'reply-timeout': 1 })
     })
 
-    test('whoever asked may give up, and the handler hears of it', async () => {
+    test('whoever asked may give up: the handler hears of it, and nobody is blamed', async () => {
       const { ada, bob } = await pair()
       const heard = Promise.withResolvers<void>()
       const entered = Promise.withResolvers<void>()
       bob.handle(echo, ({ signal }) => {
-        signal.addEventListener('abort', () => heard.resolve())
         entered.resolve()
-        return new Promise(() => undefined)
+        return new Promise((resolve) => {
+          signal.addEventListener('abort', () => {
+            resolve(new Uint8Array())
+            heard.resolve()
+          })
+        })
       })
       const abort = new AbortController()
       const asked = ada.request(bob.self, echo, new Uint8Array(), { ...small, signal: abort.signal })
@@ -180,6 +184,8 @@ export function runTransportSuite({ name, make }: TransportUnderTest): void {
       abort.abort(new Error('enough'))
       await expect(asked).rejects.toThrow('enough')
       await heard.promise
+      await new Promise(setImmediate)
+      expect(bob.ledger.of(ada.self).refusals).toEqual({})
     })
 
     test('one peer cannot take all places; a place that became free is given again', async () => {
