@@ -25,7 +25,7 @@ export interface RunningCli {
   event(satisfies: (event: CliEvent) => boolean): Promise<CliEvent>
 }
 
-const main = join(import.meta.dirname, '..', 'src', 'cli', 'main.ts')
+const door = join(import.meta.dirname, '..', 'bin', 'groundswell.mjs')
 
 interface CliOptions {
   readonly cwd?: string
@@ -34,7 +34,7 @@ interface CliOptions {
 }
 
 export function startCli(arguments_: readonly string[], options: CliOptions = {}): RunningCli {
-  const [command = '', ...rests] = [...(options.prefix ?? []), process.execPath, main, ...arguments_]
+  const [command = '', ...rests] = [...(options.prefix ?? []), process.execPath, door, ...arguments_]
   const child = spawn(command, rests, {
     cwd: options.cwd,
     stdio: ['ignore', 'pipe', 'pipe'],

@@ -38,7 +38,7 @@ export interface ProgramInit {
   readonly onExit: (exit: Exit) => void
 }
 
-const main = fileURLToPath(new URL('../../bin/groundswell.mjs', import.meta.url))
+const door = fileURLToPath(new URL('../../bin/groundswell.mjs', import.meta.url))
 const clockPreload = new URL('./clock-preload.ts', import.meta.url).href
 const complaintLength = 2000
 /** After SIGTERM, before SIGKILL. */
@@ -90,7 +90,7 @@ export class Program {
     this.lastError = undefined
     const child = spawn(
       process.execPath,
-      ['--import', clockPreload, main, ...this.init.arguments(), '--json', '--leave-with-parent'],
+      ['--import', clockPreload, door, ...this.init.arguments(), '--json', '--leave-with-parent'],
       {
         stdio: ['pipe', 'pipe', 'pipe'],
         env: { ...process.env, CHAOS_CLOCK_OFFSET_FILE: this.init.clockFile },

@@ -28,7 +28,7 @@ texts = [
 
 def groundswell(node: str, *arguments: str) -> dict:
     """Runs a command with --json and returns its last line."""
-    command = [node, "src/cli/main.ts", *arguments, "--json"]
+    command = [node, "bin/groundswell.mjs", *arguments, "--json"]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True)
     if done.returncode != 0:
         sys.exit(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
