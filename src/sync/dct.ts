@@ -5,7 +5,7 @@
  *
  * One transform is Lee's recursion (IEEE ASSP 32(6), 1984), which halves even lengths: with αᵢ = xᵢ + xₙ₋₁₋ᵢ and
  * βᵢ = (xᵢ − xₙ₋₁₋ᵢ)/(2 cos(π(2i+1)/2n)), the even coefficients are the transform of α, the odd ones neighbours' sums of
- * that of β. An odd rest is multiplied out. It runs over all columns of a tile at once.
+ * that of β. An odd rest is multiplied out. It runs over some columns of a tile at once.
  */
 
 /** cos(π·numerator/denominator), by its series in the first eighth of the circle. */
@@ -53,47 +53,84 @@ interface Length {
   readonly cosines: Float64Array
 }
 
+/** Columns that are transformed at once: in long loops, and yet in a cache near by. */
+const blockColumns = 64
+
 export class TileTransform {
   private readonly lengths = new Map<number, Length>()
-  private readonly scratch: Float64Array
+  private readonly block: Float64Array
+  private readonly spare: Float64Array
   private readonly turned: Float64Array
 
   /** For tiles of up to `size` values. */
   constructor(size: number) {
-    this.scratch = new Float64Array(size)
+    this.block = new Float64Array(size)
+    this.spare = new Float64Array(size)
     this.turned = new Float64Array(size)
   }
 
   /** In place; `tile` is [height, width]. */
   forward(tile: Float64Array, height: number, width: number): void {
-    this.forwardAxis(tile, 0, height, width)
-    scaleRows(tile, height, width)
-    transpose(tile, this.turned, height, width)
-    this.forwardAxis(this.turned, 0, width, height)
-    scaleRows(this.turned, width, height)
-    transpose(this.turned, tile, width, height)
+    this.forwardTurned(tile, this.turned, height, width)
+    this.forwardTurned(this.turned, tile, width, height)
   }
 
   /** In place; `tile` is [height, width]. */
   inverse(tile: Float64Array, height: number, width: number): void {
-    scaleRows(tile, height, width)
-    this.inverseAxis(tile, 0, height, width)
-    transpose(tile, this.turned, height, width)
-    scaleRows(this.turned, width, height)
-    this.inverseAxis(this.turned, 0, width, height)
-    transpose(this.turned, tile, width, height)
+    this.inverseTurned(tile, this.turned, height, width)
+    this.inverseTurned(this.turned, tile, width, height)
   }
 
-  /** Rows [from, from + n) become Σᵢ xᵢ cos(π(2i+1)k/2n). */
-  private forwardAxis(rows: Float64Array, from: number, n: number, width: number): void {
+  /** The columns of [height, width] transformed, as rows of [width, height]. */
+  private forwardTurned(source: Float64Array, target: Float64Array, height: number, width: number): void {
+    const { block, spare } = this
+    const [first, others] = scalesOf(height)
+    for (let column = 0; column < width; column += blockColumns) {
+      const columns = Math.min(blockColumns, width - column)
+      for (let row = 0; row < height; row++) {
+        const at = row * width + column
+        for (let c = 0; c < columns; c++) block[row * columns + c] = source[at + c]!
+      }
+      this.forwardAxis(block, spare, 0, height, columns)
+      for (let c = 0; c < columns; c++) {
+        const at = (column + c) * height
+        target[at] = block[c]! * first
+        for (let row = 1; row < height; row++) target[at + row] = block[row * columns + c]! * others
+      }
+    }
+  }
+
+  private inverseTurned(source: Float64Array, target: Float64Array, height: number, width: number): void {
+    const { block, spare } = this
+    const [first, others] = scalesOf(height)
+    for (let column = 0; column < width; column += blockColumns) {
+      const columns = Math.min(blockColumns, width - column)
+      for (let row = 0; row < height; row++) {
+        const at = row * width + column
+        const scale = row === 0 ? first : others
+        for (let c = 0; c < columns; c++) block[row * columns + c] = source[at + c]! * scale
+      }
+      this.inverseAxis(block, spare, 0, height, columns)
+      for (let c = 0; c < columns; c++) {
+        const at = (column + c) * height
+        for (let row = 0; row < height; row++) target[at + row] = block[row * columns + c]!
+      }
+    }
+  }
+
+  /** Rows [from, from + n) become Σᵢ xᵢ cos(π(2i+1)k/2n); those of `spare` are overwritten. */
+  private forwardAxis(rows: Float64Array, spare: Float64Array, from: number, n: number, width: number): void {
     if (n === 1) return
     if (n % 2 === 1) {
-      this.multiplyOut(rows, from, n, width, false)
+      this.multiplyOut(rows, spare, from, n, width, false)
+      return
+    }
+    if (n === 4) {
+      this.forwardFour(rows, from, width)
       return
     }
     const { factors } = this.length(n)
     const half = n / 2
-    const { scratch } = this
     for (let i = 0; i < half; i++) {
       const a = (from + i) * width
       const b = (from + n - 1 - i) * width
@@ -102,78 +139,130 @@ export class TileTransform {
       for (let c = 0; c < width; c++) {
         const x = rows[a + c]!
         const y = rows[b + c]!
-        scratch[a + c] = x + y
-        scratch[odd + c] = (x - y) * factor
+        spare[a + c] = x + y
+        spare[odd + c] = (x - y) * factor
       }
     }
-    rows.set(scratch.subarray(from * width, (from + n) * width), from * width)
-    this.forwardAxis(rows, from, half, width)
-    this.forwardAxis(rows, from + half, half, width)
+    this.forwardAxis(spare, rows, from, half, width)
+    this.forwardAxis(spare, rows, from + half, half, width)
     for (let i = 0; i < half; i++) {
       const even = (from + i) * width
       const odd = (from + half + i) * width
       const target = (from + 2 * i) * width
-      const next = i + 1 < half ? odd + width : -1
+      const last = i + 1 === half
       for (let c = 0; c < width; c++) {
-        scratch[target + c] = rows[even + c]!
-        scratch[target + width + c] = next < 0 ? rows[odd + c]! : rows[odd + c]! + rows[next + c]!
+        rows[target + c] = spare[even + c]!
+        rows[target + width + c] = last ? spare[odd + c]! : spare[odd + c]! + spare[odd + width + c]!
       }
     }
-    rows.set(scratch.subarray(from * width, (from + n) * width), from * width)
   }
 
-  /** Rows [from, from + n) become Σₖ xₖ cos(π(2i+1)k/2n). */
-  private inverseAxis(rows: Float64Array, from: number, n: number, width: number): void {
+  /** Rows [from, from + n) become Σₖ xₖ cos(π(2i+1)k/2n); those of `spare` are overwritten. */
+  private inverseAxis(rows: Float64Array, spare: Float64Array, from: number, n: number, width: number): void {
     if (n === 1) return
     if (n % 2 === 1) {
-      this.multiplyOut(rows, from, n, width, true)
+      this.multiplyOut(rows, spare, from, n, width, true)
+      return
+    }
+    if (n === 4) {
+      this.inverseFour(rows, from, width)
       return
     }
     const { factors } = this.length(n)
     const half = n / 2
-    const { scratch } = this
     for (let i = 0; i < half; i++) {
       const even = (from + 2 * i) * width
       const odd = even + width
       const alpha = (from + i) * width
       const beta = (from + half + i) * width
       for (let c = 0; c < width; c++) {
-        scratch[alpha + c] = rows[even + c]!
-        scratch[beta + c] = i === 0 ? rows[odd + c]! : rows[odd + c]! + rows[odd - 2 * width + c]!
+        spare[alpha + c] = rows[even + c]!
+        spare[beta + c] = i === 0 ? rows[odd + c]! : rows[odd + c]! + rows[odd - 2 * width + c]!
       }
     }
-    rows.set(scratch.subarray(from * width, (from + n) * width), from * width)
-    this.inverseAxis(rows, from, half, width)
-    this.inverseAxis(rows, from + half, half, width)
+    this.inverseAxis(spare, rows, from, half, width)
+    this.inverseAxis(spare, rows, from + half, half, width)
     for (let i = 0; i < half; i++) {
       const alpha = (from + i) * width
       const beta = (from + half + i) * width
       const mirrored = (from + n - 1 - i) * width
       const factor = factors[i]!
       for (let c = 0; c < width; c++) {
-        const x = rows[alpha + c]!
-        const y = rows[beta + c]! * factor
-        scratch[alpha + c] = x + y
-        scratch[mirrored + c] = x - y
+        const x = spare[alpha + c]!
+        const y = spare[beta + c]! * factor
+        rows[alpha + c] = x + y
+        rows[mirrored + c] = x - y
       }
     }
-    rows.set(scratch.subarray(from * width, (from + n) * width), from * width)
   }
 
-  private multiplyOut(rows: Float64Array, from: number, n: number, width: number, transposed: boolean): void {
-    const { scratch } = this
+  /** The recursion for four rows without its passes over memory: the same operations in the same order. */
+  private forwardFour(rows: Float64Array, from: number, width: number): void {
+    const { factors } = this.length(4)
+    const outer = factors[0]!
+    const inner = factors[1]!
+    const last = this.length(2).factors[0]!
+    const first = from * width
+    for (let at = first; at < first + width; at++) {
+      const x0 = rows[at]!
+      const x1 = rows[at + width]!
+      const x2 = rows[at + 2 * width]!
+      const x3 = rows[at + 3 * width]!
+      const a0 = x0 + x3
+      const a1 = x1 + x2
+      const b0 = (x0 - x3) * outer
+      const b1 = (x1 - x2) * inner
+      const odd = (b0 - b1) * last
+      rows[at] = a0 + a1
+      rows[at + width] = b0 + b1 + odd
+      rows[at + 2 * width] = (a0 - a1) * last
+      rows[at + 3 * width] = odd
+    }
+  }
+
+  private inverseFour(rows: Float64Array, from: number, width: number): void {
+    const { factors } = this.length(4)
+    const outer = factors[0]!
+    const inner = factors[1]!
+    const last = this.length(2).factors[0]!
+    const first = from * width
+    for (let at = first; at < first + width; at++) {
+      const x0 = rows[at]!
+      const x1 = rows[at + width]!
+      const x2 = rows[at + 2 * width]!
+      const x3 = rows[at + 3 * width]!
+      const even = x2 * last
+      const odd = (x3 + x1) * last
+      const a0 = x0 + even
+      const a1 = x0 - even
+      const b0 = (x1 + odd) * outer
+      const b1 = (x1 - odd) * inner
+      rows[at] = a0 + b0
+      rows[at + width] = a1 + b1
+      rows[at + 2 * width] = a1 - b1
+      rows[at + 3 * width] = a0 - b0
+    }
+  }
+
+  private multiplyOut(
+    rows: Float64Array,
+    spare: Float64Array,
+    from: number,
+    n: number,
+    width: number,
+    transposed: boolean,
+  ): void {
     const { cosines } = this.length(n)
     for (let out = 0; out < n; out++) {
       const target = (from + out) * width
-      scratch.fill(0, target, target + width)
+      spare.fill(0, target, target + width)
       for (let i = 0; i < n; i++) {
         const factor = transposed ? cosines[i * n + out]! : cosines[out * n + i]!
         const source = (from + i) * width
-        for (let c = 0; c < width; c++)
-          scratch[target + c] = scratch[target + c]! + factor * rows[source + c]!
+        for (let c = 0; c < width; c++) spare[target + c] = spare[target + c]! + factor * rows[source + c]!
       }
     }
-    rows.set(scratch.subarray(from * width, (from + n) * width), from * width)
+    rows.set(spare.subarray(from * width, (from + n) * width), from * width)
   }
 
   private length(n: number): Length {
@@ -197,17 +286,6 @@ export class TileTransform {
 }
 
 /** Row 0 by √(1/n), the others by √(2/n): what makes the transform orthonormal. */
-function scaleRows(rows: Float64Array, n: number, width: number): void {
-  const first = Math.sqrt(1 / n)
-  const others = Math.sqrt(2 / n)
-  for (let c = 0; c < width; c++) rows[c] = rows[c]! * first
-  for (let i = width; i < n * width; i++) rows[i] = rows[i]! * others
-}
-
-function transpose(source: Float64Array, target: Float64Array, height: number, width: number): void {
-  for (let row = 0; row < height; row++) {
-    for (let column = 0; column < width; column++) {
-      target[column * height + row] = source[row * width + column]!
-    }
-  }
+function scalesOf(n: number): readonly [first: number, others: number] {
+  return [Math.sqrt(1 / n), Math.sqrt(2 / n)]
 }
