@@ -27,49 +27,53 @@ export interface MethodCase {
 
 const outer = { outerLearningRate: 0.7, outerMomentum: 0.6 } as const
 const innerSteps = 10
-const muon = { kind: 'muon', learningRate: 9e-3 } as const
 
 interface Given {
   readonly sync: Readonly<Record<string, unknown>> & { readonly method: string }
-  readonly optimiser: Readonly<Record<string, unknown>>
+  /** Of the inner optimiser. */
+  readonly kind?: 'adamw' | 'muon'
+  /** Its learning rate: of smaller models, and of the one with 3.3M parameters. */
+  readonly rates: readonly [small: number, large: number]
   readonly source?: string
 }
 
-/** The inner rates of AdamW are for the 0.4M model. */
+const adamw = (small: number): Pick<Given, 'rates'> => ({ rates: [small, small / 3] })
+const muon = { kind: 'muon', rates: [9e-3, 9e-3] } as const
+
 const given: Readonly<Record<string, Given>> = {
-  'data-parallel': { sync: { method: 'data-parallel' }, optimiser: { learningRate: 3e-3 } },
-  diloco: { sync: { method: 'diloco', innerSteps, ...outer }, optimiser: { learningRate: 3e-3 } },
+  'data-parallel': { sync: { method: 'data-parallel' }, ...adamw(3e-3) },
+  diloco: { sync: { method: 'diloco', innerSteps, ...outer }, ...adamw(3e-3) },
   'streaming-diloco': {
     sync: { method: 'streaming-diloco', innerSteps: 64, ...outer },
-    optimiser: { learningRate: 3e-3 },
+    ...adamw(3e-3),
   },
-  'sparse-loco': { sync: { method: 'sparse-loco', innerSteps }, optimiser: { learningRate: 9e-3 } },
-  decoupled: { sync: { method: 'decoupled', innerSteps, ...outer }, optimiser: { learningRate: 3e-3 } },
+  'sparse-loco': { sync: { method: 'sparse-loco', innerSteps }, ...adamw(9e-3) },
+  decoupled: { sync: { method: 'decoupled', innerSteps, ...outer }, ...adamw(3e-3) },
   noloco: {
     sync: { method: 'noloco', innerSteps, outerLearningRate: 0.7, outerMomentum: 0.5 },
-    optimiser: { learningRate: 3e-3 },
+    ...adamw(3e-3),
   },
   muloco: {
     sync: { method: 'diloco', innerSteps: 32, ...outer, encoding: 'int2', errorFeedback: 0.95 },
-    optimiser: muon,
+    ...muon,
     source: 'diloco',
   },
   'streaming-muon': {
     sync: { method: 'streaming-diloco', innerSteps: 64, ...outer },
-    optimiser: muon,
+    ...muon,
     source: 'streaming-diloco',
   },
-  'sparse-muon': { sync: { method: 'sparse-loco', innerSteps }, optimiser: muon, source: 'sparse-loco' },
+  'sparse-muon': { sync: { method: 'sparse-loco', innerSteps }, ...muon, source: 'sparse-loco' },
   muon: {
     sync: {
       ...{ method: 'diloco', innerSteps, encoding: 'float32' },
       ...{ outerLearningRate: 1, outerMomentum: 0 },
     },
-    optimiser: muon,
+    ...muon,
     source: 'diloco',
   },
-  demo: { sync: { method: 'demo' }, optimiser: { learningRate: 3e-3 } },
-  distro: { sync: { method: 'distro' }, optimiser: { learningRate: 1e-3 }, source: 'demo' },
+  demo: { sync: { method: 'demo' }, rates: [3e-3, 3e-3] },
+  distro: { sync: { method: 'distro' }, rates: [1e-3, 1e-3], source: 'demo' },
 }
 
 export const methodNames: readonly string[] = Object.keys(given)
@@ -83,11 +87,8 @@ export function methodCase(name: string, model = '0.4M'): MethodCase {
   if (found === undefined) {
     throw new Error(`There is no method “${name}”; choose from ${methodNames.join(', ')}.`)
   }
-  const { sync, source = name } = found
-  const asGiven = optimiserSchema.parse(found.optimiser)
-  const scaled = model === '3.3M' && asGiven.kind === 'adamw' && source !== 'demo'
-  const learningRate = scaled ? asGiven.learningRate / 3 : asGiven.learningRate
-  const optimiser = { ...found.optimiser, learningRate }
+  const { sync, kind = 'adamw', rates, source = name } = found
+  const optimiser = { kind, learningRate: rates[model === '3.3M' ? 1 : 0] }
   const inner = optimiserSchema.parse(optimiser)
   // Data parallelism has its optimiser in the merge.
   const merged = sync.method === 'data-parallel' ? { ...sync, optimiser } : sync
