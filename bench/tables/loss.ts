@@ -25,7 +25,7 @@ type TrainingCell = Cell<TrainingKey, TrainingValue>
 const baseline = 'data-parallel'
 const defaultText = '../shared/data/speeches'
 export const defaultShape: RunShape = {
-  ...{ tokens: 327_680, batchSize: 8, sequenceLength: 128 },
+  ...{ tokens: 327_680, batchSize: 8, sequenceLength: 64 },
   ...{ warmupSteps: 40, validationSequences: 120, measurements: 8 },
 }
 

@@ -3,8 +3,8 @@
  * steps, and the models that are trained.
  *
  * Three things differ from the cards, for all methods alike. H is 10 where the cards have 30 and more, so that a run of
- * a few hundred steps has dozens of merges; but 32 and 64 for those whose bytes are to be a 500th of data parallelism's
- * (MuLoCo, and Streaming DiLoCo). The outer momentum of DiLoCo and its kin is 0.6 where it is 0.9: in so few rounds a
+ * a few hundred steps has dozens of merges; but 32 with two bits per value and 64 with four for those whose bytes are to
+ * be a 500th of data parallelism's (MuLoCo, and Streaming DiLoCo). The outer momentum of DiLoCo and its kin is 0.6 where it is 0.9: in so few rounds a
  * momentum that sums up ten of them overshoots (docs/experiments.md measures both). And beside the methods with AdamW
  * as their inner optimiser there are some with Muon (…-muon), and training with Muon on one machine (`muon`: the whole
  * batch, merged every 10 steps by one replica, which changes nothing), so that a gap can be told from an optimiser.
@@ -59,7 +59,7 @@ const given: Readonly<Record<string, Given>> = {
     source: 'diloco',
   },
   'streaming-muon': {
-    sync: { method: 'streaming-diloco', innerSteps: 64, ...outer },
+    sync: { method: 'streaming-diloco', innerSteps: 32, ...outer, encoding: 'int2' },
     ...muon,
     source: 'streaming-diloco',
   },
