@@ -54,9 +54,8 @@ const given: Readonly<Record<string, Given>> = {
     ...adamw(3e-3),
   },
   muloco: {
-    sync: { method: 'diloco', innerSteps: 32, ...outer, encoding: 'int2', errorFeedback: 0.95 },
+    sync: { method: 'muloco', innerSteps: 32, ...outer },
     ...muon,
-    source: 'diloco',
   },
   'streaming-muon': {
     sync: { method: 'streaming-diloco', innerSteps: 32, ...outer, encoding: 'int2' },

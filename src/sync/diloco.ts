@@ -8,8 +8,7 @@
  * The order of that arithmetic, in aggregate.ts and outer-step.ts, is part of the format: whoever keeps it gets the
  * same bits. The inner optimiser's own state stays with the peer, across rounds.
  *
- * With error feedback, what an encoding loses is remembered and sent later: e ← β e + Δᵢ, ê = Q(e), e ← e − ê. MuLoCo
- * (https://arxiv.org/abs/2505.23725) trains so with two bits per parameter, and with Muon as the inner optimiser.
+ * With error feedback, what an encoding loses is remembered and sent later: e ← β e + Δᵢ, ê = Q(e), e ← e − ê.
  */
 import { type DecodedTensor, normOf, plainAverage, sharesOf, type TensorAverage } from './aggregate.ts'
 import { decodeDense, denseBytes, diverged, encodeDense } from './dense-update.ts'
@@ -55,7 +54,7 @@ export const diloco = (options: DilocoOptions): SyncMethod<DilocoState, DilocoLo
 
 /** DiLoCo with what `averageOf` says for each tensor in the place of the mean. */
 export function averagedPseudoGradients(
-  method: 'diloco' | 'decoupled',
+  method: 'diloco' | 'decoupled' | 'muloco',
   options: DilocoOptions,
   averageOf: (entry: TensorEntry) => TensorAverage,
 ): SyncMethod<DilocoState, DilocoLocal, DilocoUpdate> {

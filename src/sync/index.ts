@@ -31,6 +31,7 @@ export {
   type TensorEntry,
   type TensorLayout,
 } from './method.ts'
+export { muloco } from './muloco.ts'
 export {
   gossipGroups,
   type NolocoOptions,
@@ -45,6 +46,7 @@ export {
   type DemoSettings,
   type DilocoSettings,
   type DistroSettings,
+  type MulocoSettings,
   type NolocoSettings,
   type SparseLocoSettings,
   type StreamingDilocoSettings,

@@ -11,6 +11,7 @@ import { type DemoOptions, demo, distro } from './demo.ts'
 import { type DilocoOptions, diloco } from './diloco.ts'
 import { encodingNames } from './encodings.ts'
 import type { SyncMethod } from './method.ts'
+import { muloco } from './muloco.ts'
 import { type NolocoOptions, noloco } from './noloco.ts'
 import { type SparseLocoOptions, sparseLoco } from './sparse-loco.ts'
 import { type StreamingDilocoOptions, streamingDiloco } from './streaming-diloco.ts'
@@ -36,6 +37,10 @@ export interface DecoupledSettings extends DilocoOptions {
   readonly method: 'decoupled'
 }
 
+export interface MulocoSettings extends DilocoOptions {
+  readonly method: 'muloco'
+}
+
 export interface DemoSettings extends DemoOptions {
   readonly method: 'demo'
   readonly innerSteps: 1
@@ -56,6 +61,7 @@ export type SyncSettings =
   | DemoSettings
   | DilocoSettings
   | DistroSettings
+  | MulocoSettings
   | NolocoSettings
   | SparseLocoSettings
   | StreamingDilocoSettings
@@ -77,6 +83,16 @@ const dilocoSettingsSchema = z.strictObject({
   outerMomentum: outerStep.outerMomentum.default(0.9),
   encoding: encoding.default('int8'),
   errorFeedback,
+})
+
+/** The outer rate is DiLoCo's, β that of SparseLoCo; the momentum is what a few dozen rounds bear (docs/experiments.md). */
+const mulocoSettingsSchema = z.strictObject({
+  method: z.literal('muloco'),
+  innerSteps: innerSteps.default(30),
+  outerLearningRate: outerStep.outerLearningRate.default(0.7),
+  outerMomentum: outerStep.outerMomentum.default(0.6),
+  encoding: encoding.default('int2'),
+  errorFeedback: z.number().min(0).max(1).default(0.95),
 })
 
 /** H is that of the paper, the outer step DiLoCo's. */
@@ -174,6 +190,7 @@ export const syncSettingsSchema: z.ZodType<SyncSettings> = z.discriminatedUnion(
   decoupledSettingsSchema,
   demoSettingsSchema,
   distroSettingsSchema,
+  mulocoSettingsSchema,
   nolocoSettingsSchema,
   sparseLocoSettingsSchema,
 ])
@@ -193,6 +210,8 @@ export function createSyncMethod(settings: SyncSettings): SyncMethod {
       return demo(settings)
     case 'distro':
       return distro(settings)
+    case 'muloco':
+      return muloco(settings)
     case 'noloco':
       return noloco(settings)
     case 'sparse-loco':

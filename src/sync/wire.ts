@@ -22,6 +22,7 @@ export const methodNumbers = {
   distro: 5,
   noloco: 6,
   decoupled: 7,
+  muloco: 8,
   /** Of what documentation and tests make up; no run speaks it. */
   example: 254,
 } as const
