@@ -16,6 +16,7 @@ const methods = [
   'noloco',
   'diloco',
   'decoupled',
+  'muloco',
   'streaming-diloco',
   'sparse-loco',
 ] as const

@@ -40,6 +40,15 @@ test('options of the command line count over the file', () => {
   expect(run).toMatchObject({ data: { path: 'x' }, runtime: { backend: 'wasm', threads: 2 }, out: 'there' })
 })
 
+test('muloco brings Muon along, and refuses another inner optimiser', () => {
+  const { sync, training } = parseRunFile('sync: { method: muloco }', 'run.yaml')
+  expect(sync).toMatchObject({ method: 'muloco', encoding: 'int2', errorFeedback: 0.95 })
+  expect(training.optimiser.kind).toBe('muon')
+  const error = refusal('sync: { method: muloco }\ntraining:\n  optimiser: { kind: adamw }\n')
+  expect(error.message).toMatch(/^run\.yaml:3:.*training\.optimiser\.kind/)
+  expect(error.message).toContain('muon')
+})
+
 describe('an unknown key is named with its place and the nearest key that exists', () => {
   test.each([
     ['training:\n  batchsize: 4\n', 'run.yaml:2:3: “training” has no key “batchsize”.', 'batchSize'],

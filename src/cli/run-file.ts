@@ -234,7 +234,7 @@ const runFileSchema: z.ZodType<RunFile> = z
     out: z.string().min(1).optional(),
   })
   .check((context) => {
-    const { model, training, run } = context.value
+    const { model, training, sync, run } = context.value
     const fail = (path: string[], message: string): void => {
       context.issues.push({ code: 'custom', path, message, input: context.value })
     }
@@ -246,6 +246,12 @@ const runFileSchema: z.ZodType<RunFile> = z
     }
     if (run.minimumPeers > run.maximumPeers) {
       fail(['run', 'minimumPeers'], `${run.minimumPeers} is more than maximumPeers ${run.maximumPeers}`)
+    }
+    if (sync.method === 'muloco' && training.optimiser.kind !== 'muon') {
+      fail(
+        ['training', 'optimiser', 'kind'],
+        'muloco is DiLoCo with Muon as inner optimiser: use muon, or sync.method diloco',
+      )
     }
     const { kind, decaySteps } = training.schedule
     if (kind === 'wsd' && decaySteps > training.steps) {
@@ -324,11 +330,17 @@ export function parseRunFile(text: string, name: string, overrides: RunOverrides
   throw explain(issue, name, document, lines, overrides)
 }
 
-/** The content with the command line's values in their places, and the one sync method that need not be named. */
+/**
+ * The content with the command line's values in their places, the one sync method that need not be named, and the inner
+ * optimiser that goes without saying.
+ */
 function withOverrides(content: Record<string, unknown>, overrides: RunOverrides): Record<string, unknown> {
   const result = { ...content }
-  const { sync } = content
-  if (typeof sync === 'object' && !Array.isArray(sync)) result.sync = { method: 'diloco', ...sync }
+  const sync = content.sync === null ? {} : content.sync
+  if (isSection(sync)) {
+    result.sync = { method: 'diloco', ...sync }
+    if (sync.method === 'muloco') result.training = withMuon(content.training ?? {})
+  }
   for (const [option, path] of Object.entries(overridePaths)) {
     const value = overrides[option as keyof RunOverrides]
     if (value === undefined) continue
@@ -339,9 +351,19 @@ function withOverrides(content: Record<string, unknown>, overrides: RunOverrides
     }
     const held = result[section] ?? {}
     // What is no section stays as it is, so that the check names it.
-    if (typeof held === 'object' && !Array.isArray(held)) result[section] = { ...held, [key]: value }
+    if (isSection(held)) result[section] = { ...held, [key]: value }
   }
   return result
+}
+
+function withMuon(training: unknown): unknown {
+  if (!isSection(training)) return training
+  const { optimiser = {} } = training
+  return isSection(optimiser) ? { ...training, optimiser: { kind: 'muon', ...optimiser } } : training
+}
+
+function isSection(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
 const overridePaths: Record<keyof RunOverrides, readonly string[]> = {

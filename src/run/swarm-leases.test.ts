@@ -273,6 +273,7 @@ describe('methods', () => {
     ['data-parallel', { method: 'data-parallel' }],
     ['demo', { method: 'demo' }],
     ['decoupled', { method: 'decoupled', innerSteps: 4 }],
+    ['muloco', { method: 'muloco', innerSteps: 4 }],
   ] as const)('of gradients and others: %s ends with the same checkpoint everywhere', async (_, sync) => {
     swarm = await ToySwarm.start({ sync, rounds: { rounds: 4, vanishAfterMs: 20_000 } })
     const members = [1, 2, 3].map((n) => swarm.join(n))
