@@ -39,6 +39,8 @@ const replicaLimits = {
   dearestMerge: 4,
 } as const
 
+type Accepted = NonNullable<ClosedRoundView['accepted']>
+
 export class Replica {
   private readonly init: ReplicaInit
   private readonly known: Introductions
@@ -111,9 +113,9 @@ export class Replica {
     const { method, layout } = this.init
     if (this.newest === undefined || closed[0]?.round !== this.round + 1) return false
     let updates = 0
-    for (const { accepted } of closed) {
-      if (accepted === null) return false
-      updates += accepted.length
+    for (const each of closed) {
+      if (each.accepted === null) return false
+      updates += this.neededOf(each).length
     }
     const dearest = closed.length === 1 ? replicaLimits.dearestMerge : 1
     return updates * method.maximumUpdateBytes(layout) <= dearest * method.stateBytes(layout) || updates <= 2
@@ -137,25 +139,35 @@ export class Replica {
 
   private async mergeRound(closed: ClosedRoundView, signal: AbortSignal): Promise<void> {
     const { method, manifest, transport, onEvent } = this.init
-    const contributions = await this.obtainUpdates(closed, signal)
+    const needed = this.neededOf(closed)
+    const contributions = await this.obtainUpdates(needed, signal)
     const state = method.merge(this.merged, contributions, {
       ...mergeContextOf(manifest, method, closed),
-      self: method.replicated ? null : transport.self,
+      self: this.self,
     })
     const checkpoint = await this.keep(closed.round, state)
-    const foreign = closed.accepted!.filter(({ peer }) => peer !== transport.self)
+    const foreign = needed.filter(({ peer }) => peer !== transport.self)
     await this.drop(foreign.map(({ update }) => update))
     onEvent({ type: 'merged', round: closed.round, checkpoint })
   }
 
-  /** All updates of a round in the order of the merge, several being fetched at a time. */
-  private async obtainUpdates(
-    closed: ClosedRoundView,
-    signal: AbortSignal,
-  ): Promise<Contribution<unknown>[]> {
+  /** Whose merge this is, where that matters. */
+  private get self(): PeerId | null {
+    const { method, transport } = this.init
+    return method.replicated ? null : transport.self
+  }
+
+  /** The accepted updates of a round that this peer's merge reads. */
+  private neededOf({ accepted, seed }: ClosedRoundView): Accepted {
+    const peers = accepted!.map(({ peer }) => peer)
+    const read = new Set(this.init.method.partners?.(peers, { seed, self: this.self }) ?? peers)
+    return accepted!.filter(({ peer }) => read.has(peer))
+  }
+
+  /** Updates in the order of the merge, several being fetched at a time. */
+  private async obtainUpdates(accepted: Accepted, signal: AbortSignal): Promise<Contribution<unknown>[]> {
     const { method, layout, host } = this.init
     const maxBytes = method.maximumUpdateBytes(layout)
-    const accepted = closed.accepted!
     const contributions = new Array<Contribution<unknown>>(accepted.length)
     let next = 0
     const obtainInTurn = async (): Promise<void> => {

@@ -93,6 +93,11 @@ export interface SyncMethod<State = unknown, Local = unknown, Update = unknown> 
   ): { readonly bytes: Uint8Array; readonly local: Local }
   /** Checks bytes from a stranger, size first. @throws GroundswellError `sync/invalid-update` */
   decodeUpdate(bytes: Uint8Array, layout: TensorLayout): Update
+  /**
+   * Of all contributors of a round those whose updates the merge of one peer (`self`) reads: it may be given them alone.
+   * Absent where it reads all.
+   */
+  partners?(contributors: readonly string[], context: Pick<MergeContext, 'seed' | 'self'>): readonly string[]
   /** √Σ over tensors of the update's squares, for checks; as cheap as decoding. */
   updateNorm(update: Update): number
   /** The outer step. The order of `contributions` matters to the last bits: all peers use the one in the log. */

@@ -71,11 +71,10 @@ describe('NoLoCo', () => {
     const sent = numbers.map((i) => swarm.contribute(swarm.peers[i]!, { round: 1 }))
     const contributions = swarm.contributionsOf(sent, numbers)
     const context = swarm.context({ round: 1 })
-    for (const group of gossipGroups(
-      contributions.map(({ peer }) => peer),
-      context.seed,
-    )) {
+    const names = contributions.map(({ peer }) => peer)
+    for (const group of gossipGroups(names, context.seed)) {
       for (const self of group) {
+        expect(swarm.method.partners!(names, { ...context, self })).toEqual(group)
         const merge = (given: typeof contributions): Uint8Array =>
           swarm.method.serialiseState(swarm.method.merge(swarm.peers[0]!.state, given, { ...context, self }))
         expect(merge(contributions.filter(({ peer }) => group.includes(peer)))).toEqual(merge(contributions))

@@ -16,7 +16,7 @@ import { permutation, seededRandom } from '../core/index.ts'
 import { addShares, type DecodedTensor, normOf, sharesOf } from './aggregate.ts'
 import { denseBytes, openTensors, writeTensors } from './dense-update.ts'
 import { type EncodingName, encodings } from './encodings.ts'
-import { type Contribution, pseudoGradient, type SyncMethod, type TensorLayout } from './method.ts'
+import { type MergeContext, pseudoGradient, type SyncMethod, type TensorLayout } from './method.ts'
 import { type OuterState, type OuterStepOptions, sumsFor } from './outer-step.ts'
 import {
   noLocal,
@@ -111,13 +111,18 @@ export function noloco(options: NolocoOptions): SyncMethod<NolocoState, null, No
         slow: openTensors(parametersEncoding, entries, bytes, slowAt),
       }
     },
+    partners: partnersOf,
     updateNorm: ({ delta }) => normOf(delta),
 
     /** A peer that took no part keeps its state. */
     merge: (state, contributions, context) => {
       const { layout } = state
-      const group = groupOf(contributions, context.seed, context.self)
-      if (group === undefined) return state
+      const members = partnersOf(
+        contributions.map(({ peer }) => peer),
+        context,
+      )
+      const group = contributions.filter(({ peer }) => members.includes(peer))
+      if (group.length === 0) return state
       const shares = sharesOf(group)
       const equal = group.map(() => 1 / group.length)
       const next = {
@@ -164,17 +169,11 @@ export function noloco(options: NolocoOptions): SyncMethod<NolocoState, null, No
   }
 }
 
-/** The contributions of a peer's group, in the order given; all for nobody; undefined for who took no part. */
-function groupOf<Update>(
-  contributions: readonly Contribution<Update>[],
-  seed: string,
-  self: string | null,
-): readonly Contribution<Update>[] | undefined {
-  if (self === null) return contributions
-  const groups = gossipGroups(
-    contributions.map(({ peer }) => peer),
-    seed,
-  )
-  const members = groups.find((group) => group.includes(self))
-  return members && contributions.filter(({ peer }) => members.includes(peer))
+/** The group of a peer, of which it is the group too; all for nobody; none for who took no part. */
+function partnersOf(
+  contributors: readonly string[],
+  { seed, self }: Pick<MergeContext, 'seed' | 'self'>,
+): readonly string[] {
+  if (self === null) return contributors
+  return gossipGroups(contributors, seed).find((group) => group.includes(self)) ?? []
 }
