@@ -96,12 +96,14 @@ describe('a file of results', () => {
     expect(identityOf({ a: [1, 2] })).not.toBe(identityOf({ a: [2, 1] }))
   })
 
-  test('takes a method’s code to be its file and all that it imports there', () => {
+  test('takes a method’s code to be its file and all that it imports there, without types and comments', () => {
     writeFileSync(join(folder, 'method.ts'), "import { one } from './one.ts'\n")
     writeFileSync(join(folder, 'one.ts'), 'export const one = 1\n')
     writeFileSync(join(folder, 'other.ts'), 'export const other = 1\n')
     const before = codeVersion('method.ts', folder)
     writeFileSync(join(folder, 'other.ts'), 'export const other = 2\n')
+    expect(codeVersion('method.ts', folder)).toBe(before)
+    writeFileSync(join(folder, 'one.ts'), '/** The first. */\nexport const one: number = 1\n')
     expect(codeVersion('method.ts', folder)).toBe(before)
     writeFileSync(join(folder, 'one.ts'), 'export const one = 2\n')
     expect(codeVersion('method.ts', folder)).not.toBe(before)
