@@ -1,6 +1,7 @@
 /**
  * The border: what a message must look like before anything believes it, for bodies that come from any peer and
- * replies that come from a host that nobody need trust either.
+ * replies that come from a host that nobody need trust either. Bodies are what they are and nothing else; of replies what
+ * is not known here is left away, so that a newer host can say more without losing its peers.
  */
 import { z } from 'zod'
 import { addressesSchema, cidSchema, eventLimits, nameSchema, peerSchema } from './events.ts'
@@ -52,7 +53,7 @@ const progressSchema: z.ZodType<Progress> = z.strictObject({
 })
 
 const openSchema: z.ZodType<OpenRoundView | null> = z
-  .strictObject({
+  .object({
     round: positiveRound,
     assigned: count,
     inTime: count,
@@ -61,7 +62,7 @@ const openSchema: z.ZodType<OpenRoundView | null> = z
   })
   .nullable()
 
-const viewSchema: z.ZodType<RunView> = z.strictObject({
+const viewSchema: z.ZodType<RunView> = z.object({
   version: count,
   phase,
   round,
@@ -69,14 +70,14 @@ const viewSchema: z.ZodType<RunView> = z.strictObject({
   missingPeers: count,
   checkpoint: checkpointName,
   open: openSchema,
-  you: z.strictObject({
+  you: z.object({
     status: memberStatus,
     lease: z
-      .strictObject({
+      .object({
         round: positiveRound,
         steps,
         ranges: z
-          .array(z.strictObject({ start: count, end: tokens }))
+          .array(z.object({ start: count, end: tokens }))
           .min(1)
           .max(protocolLimits.maxRanges),
         grantedAtMs: z.number().min(0),
@@ -85,7 +86,7 @@ const viewSchema: z.ZodType<RunView> = z.strictObject({
     contributions: count,
     lastRound: round,
     lastVerdict: z
-      .strictObject({
+      .object({
         round: positiveRound,
         outcome: z.enum(['accepted', 'late', 'rejected', 'expired']),
         code,
@@ -98,11 +99,11 @@ const viewSchema: z.ZodType<RunView> = z.strictObject({
   }),
   closed: z
     .array(
-      z.strictObject({
+      z.object({
         round: positiveRound,
         seed: z.string().max(128),
         accepted: z
-          .array(z.strictObject({ peer: peerSchema, update: cidSchema, weight: z.number().positive() }))
+          .array(z.object({ peer: peerSchema, update: cidSchema, weight: z.number().positive() }))
           .min(1)
           .max(protocolLimits.maxAcceptedTold)
           .nullable(),
@@ -111,12 +112,12 @@ const viewSchema: z.ZodType<RunView> = z.strictObject({
     )
     .max(16),
   peers: z
-    .array(z.strictObject({ peer: peerSchema, addresses: addressesSchema, holdsCheckpoint: z.boolean() }))
+    .array(z.object({ peer: peerSchema, addresses: addressesSchema, holdsCheckpoint: z.boolean() }))
     .max(protocolLimits.maxPeersTold),
-  rewarm: z.strictObject({ round: positiveRound, steps: count }).nullable(),
+  rewarm: z.object({ round: positiveRound, steps: count }).nullable(),
 })
 
-const statusSchema: z.ZodType<PublicStatus> = z.strictObject({
+const statusSchema: z.ZodType<PublicStatus> = z.object({
   runId: cidSchema,
   name: nameSchema,
   method: z.string().max(64),
@@ -132,14 +133,14 @@ const statusSchema: z.ZodType<PublicStatus> = z.strictObject({
   checkpoint: checkpointName,
   loss: z.number().nullable(),
   medianNorm: z.number().min(0).nullable(),
-  counts: z.strictObject({ present: count, ready: count, joining: count }),
+  counts: z.object({ present: count, ready: count, joining: count }),
   open: openSchema,
-  batches: z.strictObject({ next: count, pooled: count, skipped: count }),
-  totals: z.strictObject({ contributions: count, tokens: count, bytes: count }),
+  batches: z.object({ next: count, pooled: count, skipped: count }),
+  totals: z.object({ contributions: count, tokens: count, bytes: count }),
   known: count,
   members: z
     .array(
-      z.strictObject({
+      z.object({
         peer: peerSchema,
         name: nameSchema,
         status: memberStatus,
@@ -149,7 +150,7 @@ const statusSchema: z.ZodType<PublicStatus> = z.strictObject({
         late: count,
         rejected: count,
         expired: count,
-        strikes: count,
+        strikes: count.default(0),
         lastRound: round,
         stepsPerSecond: speed,
         phase: z.enum(peerPhases).nullable(),
@@ -158,10 +159,10 @@ const statusSchema: z.ZodType<PublicStatus> = z.strictObject({
     .max(protocolLimits.maxMembersTold),
 })
 
-const ledgerSchema: z.ZodType<LedgerPage> = z.strictObject({
+const ledgerSchema: z.ZodType<LedgerPage> = z.object({
   entries: z
     .array(
-      z.strictObject({
+      z.object({
         position: count,
         atMs: z.number().min(0),
         type: z.enum(['contributed', 'rejected']),
@@ -212,7 +213,7 @@ export const messages: Schemas = {
   },
   report: {
     body: reportSchema,
-    reply: z.strictObject({
+    reply: z.object({
       outcome: z.enum(['accepted', 'late', 'rejected']),
       round: positiveRound,
       code,

@@ -96,6 +96,19 @@ test('the public status of the largest run fits into its message', () => {
   )
 })
 
+test('what a newer host adds to its replies is left away, and what an older one lacks is zero', () => {
+  const given = { nowMs: 5, name: 'run', method: 'diloco', progress: new Map() }
+  const status = publicStatus({ state: largest(2), ...given })
+  const [member, ...others] = status.members
+  const { strikes: _, ...older } = member!
+  const told = { ...status, mood: 'fine', members: [{ ...older, shoeSize: 43 }, ...others] }
+  expect(messages.status.reply.parse(told)).toEqual({
+    ...status,
+    members: [{ ...older, strikes: 0 }, ...others],
+  })
+  expect(messages.status.body.safeParse({ mood: 'fine' }).success).toBe(false)
+})
+
 test('a page of the largest ledger entries fits into its message', () => {
   const entry: LedgerEntry = {
     ...{ position: 1e12, atMs: 1e12 + 0.5, type: 'rejected', round: 1e7, leaseRound: 1e7, peer: peers[0]! },
