@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { formatBytes, formatCount, formatDuration, formatTable, printable } from './format.ts'
+import { asWords, formatBytes, formatCount, formatDuration, formatTable, printable } from './format.ts'
 
 test('counts', () => {
   expect([0, 999, 9999, 12_345, 3_413_248, 2.5e9].map(formatCount)).toEqual([
@@ -49,4 +49,12 @@ test('tables align text to the left and numbers to the right', () => {
 
 test('control characters of a model or a peer never reach the terminal', () => {
   expect(printable('a\u001b[2Jb\tc\nd\u009b')).toBe('a�[2Jb\tc\nd�')
+})
+
+test('phases are shown as words', () => {
+  expect(['training', 'coolingDown', 'warmingUp'].map(asWords)).toEqual([
+    'training',
+    'cooling down',
+    'warming up',
+  ])
 })

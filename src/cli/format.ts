@@ -58,6 +58,11 @@ export function formatTable(rows: readonly (readonly string[])[], right: Readonl
   )
 }
 
+/** A name from the code, such as `coolingDown`, as words. */
+export function asWords(name: string): string {
+  return name.replace(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`)
+}
+
 /** Text with its control characters shown rather than obeyed: samples of a model and names of peers are not trusted. */
 export function printable(text: string): string {
   let shown = ''

@@ -1,6 +1,6 @@
 /** A run as its host sees it: one line about the round, one row per member. */
 import type { HostStatus, MemberReport } from '../run/index.ts'
-import { formatBytes, formatCount, formatLoss, formatTable, printable } from './format.ts'
+import { asWords, formatBytes, formatCount, formatLoss, formatTable, printable } from './format.ts'
 
 const header = ['peer', 'state', 'phase', 'step', 'loss', 'tokens/s', 'sent', 'received', 'last accepted']
 const numeric = new Set([3, 4, 5, 6, 7])
@@ -10,7 +10,7 @@ export function swarmTable(status: HostStatus, validationLoss: number | undefine
   const refused = Object.values(status.refused).reduce((sum, count) => sum + count, 0)
   const headline = [
     `round ${Math.min(status.round, status.lastRound)}/${status.lastRound}`,
-    status.phase,
+    asWords(status.phase),
     `${present.length} ${present.length === 1 ? 'peer' : 'peers'}`,
     `loss ${formatLoss(status.loss ?? undefined)}`,
     `validation ${formatLoss(validationLoss)}`,
@@ -25,7 +25,7 @@ function row(member: MemberReport): string[] {
   return [
     printable(member.name === '' ? member.peer.slice(-8) : member.name),
     member.status,
-    hasGone(member) || progress === null ? '–' : progress.phase,
+    hasGone(member) || progress === null ? '–' : asWords(progress.phase),
     progress === null ? '–' : String(progress.step),
     formatLoss(progress?.loss ?? undefined),
     progress?.tokensPerSecond === null || progress === null ? '–' : formatCount(progress.tokensPerSecond),

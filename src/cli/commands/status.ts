@@ -4,7 +4,15 @@ import type { HostClient, LedgerEntry, PublicStatus } from '../../run/index.ts'
 import { decodeJoinLink } from '../../swarm/index.ts'
 import { withHost } from '../ask-host.ts'
 import type { CommandContext } from '../context.ts'
-import { formatBytes, formatCount, formatDuration, formatLoss, formatTable, printable } from '../format.ts'
+import {
+  asWords,
+  formatBytes,
+  formatCount,
+  formatDuration,
+  formatLoss,
+  formatTable,
+  printable,
+} from '../format.ts'
 import type { StatusCommandLine } from '../program.ts'
 
 const everyMs = 1000
@@ -83,7 +91,7 @@ function describe(status: PublicStatus, refused: readonly LedgerEntry[]): string
   const { totals, checkpoint, batches, members, known } = status
   const lines = [
     `Run “${printable(status.name)}” (${status.method})`,
-    `Phase       ${status.phase}: ${whyOf(status)}`,
+    `Phase       ${asWords(status.phase)}: ${whyOf(status)}`,
     `Round       ${Math.min(status.round, status.lastRound)} of ${status.lastRound}, loss ${formatLoss(status.loss ?? undefined)}`,
     `Checkpoint  ${checkpoint.checkpoint} (round ${checkpoint.round})`,
     `Accepted    ${formatCount(totals.contributions)} contributions, ${formatCount(totals.tokens)} tokens, ${formatBytes(totals.bytes)}`,
