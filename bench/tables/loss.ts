@@ -200,10 +200,10 @@ export function lossMarkdown(cells: readonly TrainingCell[]): string {
 
 /** What the published tables let one expect, and whether it shows here. */
 function gapTargets(cells: readonly TrainingCell[], references: readonly TrainingCell[]): readonly string[] {
-  const gapOf = (method: string, replicas: number): number | undefined => {
+  const gapOf = (method: string, replicas: number, against = references): number | undefined => {
     const group = cells.filter(({ key }) => key.method === method && key.replicas === replicas)
     const gaps = group.flatMap((cell) => {
-      const same = references.find((each) => each.key.seed === cell.key.seed)
+      const same = against.find((each) => each.key.seed === cell.key.seed)
       return same === undefined ? [] : [finalLoss(cell) / finalLoss(same) - 1]
     })
     return gaps.length === 0 ? undefined : median(gaps)
@@ -224,6 +224,7 @@ function gapTargets(cells: readonly TrainingCell[], references: readonly Trainin
       replicas === 8 ? 0.04 : 0.02,
     )
   }
+  const alone = cells.filter(({ key }) => key.method === 'muon')
   const least: readonly [method: string, times: number][] = [
     ['sparse-loco', 2000],
     ['sparse-muon', 2000],
@@ -238,8 +239,10 @@ function gapTargets(cells: readonly TrainingCell[], references: readonly Trainin
       if (gap === undefined || cell === undefined) return []
       const fewer = references[0]!.value.bytesPerPeer / cell.value.bytesPerPeer
       const met = judged(gap <= 0.01 && fewer >= times)
+      const toMuon = cell.key.optimiser.kind === 'muon' ? gapOf(method, replicas, alone) : undefined
       return [
-        `- ${method} with ${replicas} replicas, at most 1 % above and ${times}× fewer bytes: ${signed(100 * gap, 1)} % at ${fewer.toFixed(0)}×: ${met}.`,
+        `- ${method} with ${replicas} replicas, at most 1 % above and ${times}× fewer bytes: ${signed(100 * gap, 1)} % at ${fewer.toFixed(0)}×: ${met}` +
+          `${toMuon === undefined ? '' : `; against Muon on one machine ${signed(100 * toMuon, 1)} %`}.`,
       ]
     }),
   )

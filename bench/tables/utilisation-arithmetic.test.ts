@@ -48,6 +48,13 @@ describe('the share of time spent computing', () => {
     expect(utilisationOf(cost, peer).linesAlone).toBe(1)
   })
 
+  test('decodes all updates but the last while others are on the line', () => {
+    // 320 s on the line; 4 · 40 s of decoding, of which 40 s come after it.
+    expect(utilisationOf({ ...free, decode: 4e-8 }, peer).steady).toBeCloseTo(300 / (300 + 720 + 40), 12)
+    // 4 · 200 s, of which the line hides its own time.
+    expect(utilisationOf({ ...free, decode: 2e-7 }, peer).steady).toBeCloseTo(300 / (300 + 720 + 480), 12)
+  })
+
   test('hides lines, and lines only, behind the steps that overlap', () => {
     const overlapped = { ...peer, overlapSteps: 72 }
     expect(utilisationOf(free, overlapped).steady).toBeCloseTo(1, 12)

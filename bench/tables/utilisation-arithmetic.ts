@@ -1,7 +1,7 @@
 /**
  * How much of its time a peer computes when it and its fellows take turns: H inner steps, then encoding, sending,
- * fetching the others' updates, merging. Nothing overlaps, which is the worst case; and a peer that joins first fetches
- * the state, which costs it a part of its session.
+ * fetching the others' updates, merging. Updates are decoded as they come, while others are on the line (run/replica.ts);
+ * nothing else overlaps. A peer that joins first fetches the state, which costs it a part of its session.
  */
 
 /** One core's seconds per parameter, as measured. */
@@ -56,16 +56,20 @@ export function utilisationOf(cost: ExchangeCost, peer: PeerSettings): Utilisati
   const computeSeconds = innerSteps * stepSeconds
   const upSeconds = updateBits / peer.upBitsPerSecond
   const downSeconds = (others * updateBits) / peer.downBitsPerSecond
-  const mergeSeconds = parameters * (peers * cost.add + cost.outerStep) + others * parameters * cost.decode
+  const decodeSeconds = others * parameters * cost.decode
+  const mergeSeconds = parameters * (peers * cost.add + cost.outerStep) + decodeSeconds
   const codecSeconds = parameters * cost.encode + mergeSeconds
+  // All but the last one, as far as the lines take as long.
+  const decodedMeanwhile = Math.min(downSeconds, (decodeSeconds * (others - 1)) / Math.max(1, others))
   // Lines work while the processor goes on with inner steps, as far as the method lets it; codecs do not.
   const hidden = Math.min(upSeconds + downSeconds, overlapSteps * stepSeconds)
-  const lost = upSeconds + downSeconds - hidden + codecSeconds
+  const onLines = upSeconds + downSeconds - hidden
+  const lost = onLines + codecSeconds - decodedMeanwhile
   const steady = computeSeconds / (computeSeconds + lost)
-  const linesAlone = computeSeconds / (computeSeconds + lost - codecSeconds)
+  const linesAlone = computeSeconds / (computeSeconds + onLines)
   const roundSeconds = computeSeconds + lost
   const stateSeconds = (8 * cost.stateBytesPerParameter * parameters) / peer.downBitsPerSecond
-  const catchUpSeconds = catchUp(stateSeconds, roundSeconds, downSeconds + mergeSeconds)
+  const catchUpSeconds = catchUp(stateSeconds, roundSeconds, downSeconds + mergeSeconds - decodedMeanwhile)
   const overall = steady * Math.max(0, 1 - catchUpSeconds / peer.sessionSeconds)
   return { computeSeconds, upSeconds, downSeconds, codecSeconds, steady, linesAlone, catchUpSeconds, overall }
 }

@@ -116,7 +116,7 @@ export async function runUtilisationTable(args: readonly string[]): Promise<void
     text: await textSource(values.data ?? (existsSync(speeches) ? speeches : undefined)),
     model: values.model ?? (quick ? 'toy' : '3.3M'),
     ...{ batchSize: 2, sequenceLength: quick ? 32 : 64 },
-    rounds: Number(values.rounds ?? (quick ? 2 : 4)),
+    rounds: Number(values.rounds ?? (quick ? 2 : 10)),
   }
   const figures: UtilisationFigures[] = []
   for (const { label, method } of candidates()) {
@@ -205,8 +205,8 @@ function utilisationMarkdown(
     '# Share of time spent computing',
     '',
     `${peers} peers at ${downMegabits} Mb/s down and ${upMegabits} Mb/s up. Each computes H steps, encodes, sends its update ` +
-      `once, fetches those of the ${peers - 1} others, merges; one after the other, on one core, with nothing overlapped but ` +
-      'what the method itself overlaps. A host or mirror with a faster line passes updates on. “With joining” counts ' +
+      `once, fetches those of the ${peers - 1} others, merges; on one core, one after the other, but that updates are decoded ` +
+      'while others are on the line, and that the method overlaps what it overlaps. A host or mirror with a faster line passes updates on. “With joining” counts ' +
       `that a peer stays ${sessionHours} hours on average and begins by fetching the state and whatever is merged meanwhile; “lines alone” leaves the codec out.`,
     '',
     `**Assumed**: cards of ${given.cardFlops / 1e12} TFLOP/s (bfloat16, the consumer class), ${percent(given.modelFlopsShare, 0)} of it ` +
