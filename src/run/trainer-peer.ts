@@ -23,13 +23,13 @@ import { holds, type LeaseResult, workOnLease } from './lease-work.ts'
 import { decodeLocal, encodeLocal, type LocalStore } from './local-store.ts'
 import { type Manifest, parseRunManifest } from './manifest.ts'
 import { measureSpeed } from './measure.ts'
+import { PeerRecord } from './peer-record.ts'
 import type { PeerEvent, PeerResult, PeerStatus } from './peer-status.ts'
-import type { LeaseView, PeerPhase, Progress, RunView } from './protocol.ts'
+import type { CheckpointName, LeaseView, RunView } from './protocol.ts'
 import { reasonToCatchUp, reasonToWait, whatBecameOf } from './reasons.ts'
 import { Replica } from './replica.ts'
 import { reportUpdate } from './report-update.ts'
 import { roundLearningRate } from './schedule-position.ts'
-import type { Verdict } from './state.ts'
 
 export interface TrainerPeerInit {
   readonly link: JoinLink
@@ -70,16 +70,10 @@ interface Work {
 export class TrainerPeer {
   private readonly init: TrainerPeerInit
   private readonly host: HostLink
-  private phase: PeerPhase = 'connecting'
-  private why = 'looking for the host'
-  private step = 0
-  private loss: number | null = null
-  private tokensPerSecond: number | null = null
-  private measured: number | null = null
+  private readonly record: PeerRecord
   private replica: Replica | undefined
   private manifest: Manifest | undefined
   private readonly ownUpdates: Cid[] = []
-  private lease: LeaseView | null = null
   /** The lease with which this peer is done, whatever the newest view still says. */
   private doneWith: LeaseView | undefined
   /** Of the method: what only this peer knows. */
@@ -91,16 +85,19 @@ export class TrainerPeer {
   private reportMs = 0
   private divergences = 0
   private expelledUntil = 0
-  private view: RunView | undefined
-  private contributions = 0
-  private lastAccepted = 0
-  private lastVerdict: Verdict | null = null
 
   constructor(init: TrainerPeerInit) {
     this.init = init
+    const held = (): CheckpointName | null => this.replica?.held ?? null
+    this.record = new PeerRecord({
+      held,
+      ledger: () => init.transport.ledger.total(),
+      innerSteps: () => (this.manifest === undefined ? 0 : createSyncMethod(this.manifest.sync).innerSteps),
+      onEvent: (event) => this.emit(event),
+    })
     this.host = new HostLink({
       ...init,
-      describe: () => ({ progress: this.progress(), held: this.replica?.held ?? null }),
+      describe: () => ({ progress: this.record.progress(), held: held() }),
       onReconnecting: (attempt, why) => this.emit({ type: 'reconnecting', attempt, why }),
     })
   }
@@ -125,34 +122,14 @@ export class TrainerPeer {
   }
 
   status(): PeerStatus {
-    const { view, replica, manifest, lastVerdict } = this
-    const { sentBytes, receivedBytes } = this.init.transport.ledger.total()
-    return {
-      phase: this.phase,
-      why: this.why,
-      round: view?.round ?? 0,
-      lastRound: view?.lastRound ?? 0,
-      step: this.step,
-      leaseSteps: this.lease?.steps ?? 0,
-      innerSteps: manifest === undefined ? 0 : createSyncMethod(manifest.sync).innerSteps,
-      loss: this.loss,
-      tokensPerSecond: this.tokensPerSecond,
-      stepsPerSecond: view?.you.stepsPerSecond ?? this.measured,
-      share: view?.you.share ?? 0,
-      contributions: Math.max(this.contributions, view?.you.contributions ?? 0),
-      lastAccepted: Math.max(this.lastAccepted, view?.you.lastRound ?? 0),
-      lastVerdict: lastVerdict === null ? null : { ...lastVerdict, remedy: remedyOf(lastVerdict) },
-      checkpoint: replica?.held ?? null,
-      sentBytes,
-      receivedBytes,
-    }
+    return this.record.status()
   }
 
   private async takePart(signal: AbortSignal): Promise<void> {
     const { host, init } = this
-    this.enter('connecting', 'looking for the host')
+    this.record.enter('connecting', 'looking for the host')
     await host.connect(signal)
-    this.enter('fetching', 'fetching what the run is')
+    this.record.enter('fetching', 'fetching what the run is')
     const manifest = await this.fetchManifest(signal)
     this.manifest = manifest
     await host.join(manifest.rounds, signal)
@@ -165,13 +142,13 @@ export class TrainerPeer {
       onEvent: (event) => this.emit(event),
     })
     this.replica = replica
-    this.enter('fetching', 'fetching the tokenizer and the data')
+    this.record.enter('fetching', 'fetching the tokenizer and the data')
     const workload = await this.prepare(manifest, layout, signal)
     const work: Work = { manifest, method, layout, workload, replica }
     this.local = await this.loadLocal(work)
     await this.measure(work)
     while (await this.takeTurn(work, signal)) signal.throwIfAborted()
-    this.enter('finished', 'the run is finished')
+    this.record.enter('finished', 'the run is finished')
   }
 
   /** Does the one thing that the newest view asks for; false when there is nothing more to do. */
@@ -191,7 +168,10 @@ export class TrainerPeer {
     const isStale = lease !== null && Math.max(replica.round, view.checkpoint.round) >= lease.round
     if (isStale && view.phase !== 'finished') {
       // The checkpoint that it starts from is history: this process was not there when it was given.
-      this.enter('waiting', `for a new lease: that of round ${lease.round} is from before this process`)
+      this.record.enter(
+        'waiting',
+        `for a new lease: that of round ${lease.round} is from before this process`,
+      )
       await host.startOver(signal)
       return true
     }
@@ -204,7 +184,7 @@ export class TrainerPeer {
       await this.sayReady(signal)
       return true
     }
-    this.enter('waiting', reasonToWait(view))
+    this.record.enter('waiting', reasonToWait(view))
     await host.waitFor((each) => each !== view, signal)
     return true
   }
@@ -214,7 +194,11 @@ export class TrainerPeer {
     const { view } = this.host
     const said = new AbortController()
     const until = AbortSignal.any([signal, said.signal])
-    const asked = this.host.request('ready', { stepsPerSecond: this.measured }, { signal: until })
+    const asked = this.host.request(
+      'ready',
+      { stepsPerSecond: this.record.stepsPerSecond },
+      { signal: until },
+    )
     const seen = this.host.waitFor(({ you }) => you.status !== 'joining', until)
     try {
       await Promise.race([asked, seen])
@@ -245,10 +229,7 @@ export class TrainerPeer {
 
   private async workOn(lease: LeaseView, work: Work, signal: AbortSignal): Promise<void> {
     const { replica, method, workload } = work
-    this.lease = lease
-    this.step = 0
-    this.emit({ type: 'leased', round: lease.round, steps: lease.steps })
-    this.enter('training', '')
+    this.record.began(lease)
     const own = this.own?.round === lease.round - 1 ? this.own.parameters : undefined
     const overlaps = replica.round < lease.round - 1
     const following = overlaps ? this.followUpTo(lease.round - 1, replica, signal) : Promise.resolve()
@@ -264,12 +245,7 @@ export class TrainerPeer {
         overlapSteps: overlaps ? method.overlapSteps : 0,
         look: () => ({ view: this.look(), ageMs: this.host.viewAgeMs }),
         reportMs: this.reportMs,
-        onStep: ({ step, loss, tokensPerSecond }) => {
-          this.step = step
-          this.loss = loss
-          this.tokensPerSecond = tokensPerSecond
-          this.emit({ type: 'step', round: lease.round, step, loss })
-        },
+        onStep: (done) => this.record.stepped(done),
       })
       this.own = undefined
       if (result === undefined) {
@@ -282,7 +258,7 @@ export class TrainerPeer {
       this.own = undefined
       await this.recover(thrown, lease, work, signal)
     } finally {
-      this.lease = null
+      this.record.ended()
     }
   }
 
@@ -315,7 +291,7 @@ export class TrainerPeer {
   ): Promise<void> {
     const { clock, blobs } = this.init
     const startedAtMs = clock.steady()
-    this.enter('reporting', 'the host is fetching this lease’s update')
+    this.record.enter('reporting', 'the host is fetching this lease’s update')
     const { round } = lease
     const learningRate = roundLearningRate(manifest.inner, { round, innerSteps: method.innerSteps })
     const { bytes, local } = method.encodeUpdate(
@@ -326,22 +302,20 @@ export class TrainerPeer {
     this.ownUpdates.push(update)
     const answer = await reportUpdate({
       ...{ host: this.host, clock, lease, signal, report: { round, update, steps, tokens, loss } },
-      onWaiting: (why) => this.enter('reporting', why),
+      onWaiting: (why) => this.record.enter('reporting', why),
       onRefused: (refusal) => this.emit({ type: 'refused', round, ...refusal }),
     })
     this.doneWith = lease
     this.reportMs = clock.steady() - startedAtMs
     if (answer !== undefined) {
       const { outcome, code, reason } = answer
-      this.lastVerdict = { round, outcome, code, reason }
+      this.record.judged({ round, outcome, code, reason })
     }
     if (answer !== undefined && answer.outcome !== 'rejected') {
       this.divergences = 0
       this.local = local
       if (method.quantity === 'parameters') this.own = { round, parameters: values }
-      this.contributions += 1
-      this.lastAccepted = answer.round
-      this.emit({ type: 'accepted', round, countedIn: answer.round, steps, tokens })
+      this.record.accepted(round, answer.round, { steps, tokens })
       await this.init.localStore?.save(encodeLocal(this.init.link.runId, method, local))
     } else if (answer !== undefined) {
       const { code, reason: message, remedy } = answer
@@ -363,7 +337,7 @@ export class TrainerPeer {
 
   /** Merges or fetches what is missing. What has just become unavailable is there again in a newer view. */
   private async catchUp(replica: Replica, view: RunView, signal: AbortSignal): Promise<void> {
-    this.enter(replica.round < 0 ? 'fetching' : 'merging', reasonToCatchUp(replica.round, view))
+    this.record.enter(replica.round < 0 ? 'fetching' : 'merging', reasonToCatchUp(replica.round, view))
     try {
       await replica.follow(view, signal)
       this.host.nudge() // others may fetch from here
@@ -374,7 +348,7 @@ export class TrainerPeer {
   }
 
   private async waitFor(view: RunView, why: string, signal: AbortSignal): Promise<void> {
-    this.enter('waiting', why)
+    this.record.enter('waiting', why)
     await this.host.waitFor((each) => each !== view, signal)
   }
 
@@ -423,51 +397,17 @@ export class TrainerPeer {
   }
 
   private async measure({ method, workload }: Work): Promise<void> {
-    this.enter('measuring', 'measuring how fast this machine is')
-    this.measured = await measureSpeed(method, workload, this.init.clock)
-    this.emit({ type: 'measured', stepsPerSecond: this.measured })
+    this.record.enter('measuring', 'measuring how fast this machine is')
+    this.record.measuredItself(await measureSpeed(method, workload, this.init.clock))
   }
 
   /** The newest view, taken note of. */
   private look(): RunView {
-    const { view } = this.host
-    if (view === this.view) return view
-    this.view = view
-    const { lastVerdict } = view.you
-    if (lastVerdict !== null && lastVerdict.round >= (this.lastVerdict?.round ?? 0))
-      this.lastVerdict = lastVerdict
-    return view
-  }
-
-  private enter(phase: PeerPhase, why: string): void {
-    if (phase === this.phase && why === this.why) return
-    this.phase = phase
-    this.why = why
-    this.emit({ type: 'phase', phase, why })
+    this.record.saw(this.host.view)
+    return this.host.view
   }
 
   private emit(event: PeerEvent): void {
     this.init.onEvent?.(event)
   }
-
-  private progress(): Progress {
-    const { phase, round, step, loss, tokensPerSecond, sentBytes, receivedBytes } = this.status()
-    const finite = (value: number | null): number | null => (Number.isFinite(value) ? value : null)
-    return {
-      phase,
-      round,
-      step,
-      loss: finite(loss),
-      tokensPerSecond: finite(tokensPerSecond),
-      sentBytes,
-      receivedBytes,
-    }
-  }
-}
-
-function remedyOf({ outcome, code }: Verdict): string {
-  if (outcome === 'rejected') return remedyFor(code)
-  return outcome === 'expired'
-    ? 'Nothing has to be done: the next lease is sized by this machine’s speed.'
-    : ''
 }
