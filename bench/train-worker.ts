@@ -15,15 +15,11 @@ const { config, batchSize, sequenceLength } = model
 const backend = await openBackend({ name: 'cpu', threads: Number(threads) })
 
 const started = performance.now()
-const program = buildTrainStep({
-  config,
-  batchSize,
-  sequenceLength,
-  optimiser: defaultTrainingSettings().optimiser,
-})
+const { optimiser } = defaultTrainingSettings()
+const program = buildTrainStep({ config, batchSize, sequenceLength, optimiser })
 const trainStep = await backend.compile(emitOnnx(program, { dialect: backend.dialect }))
 const compileMs = performance.now() - started
-const state = await backend.createState(initialTrainingState(config, initialParameters(config, 1)))
+const state = await backend.createState(initialTrainingState(config, initialParameters(config, 1), optimiser))
 
 let step = 0
 let loss = Number.NaN

@@ -53,6 +53,7 @@ test.each([
   let resident: Record<string, { shape: readonly number[]; data: ArrayLike<number> }> = initialTrainingState(
     config,
     start,
+    settings,
   )
   for (let step = 1; step <= 5; step++) {
     const learningRate = 0.01 * step

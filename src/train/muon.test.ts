@@ -117,6 +117,10 @@ describe('Muon', () => {
       await using resumed = await create()
       await resumed.restore(snapshot)
       expect((await resumed.step(tokens)).loss).toBe(last.loss)
+      // Without its moments and where it began, it does what it did.
+      await resumed.resetOptimiser()
+      await resumed.setParameters(initialParameters(config, 1))
+      expect((await resumed.step(tokens)).loss).toBe(first.loss)
     },
   )
 })

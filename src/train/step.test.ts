@@ -164,7 +164,7 @@ describe.each(cases)(
         },
       )
       await using state = await backend.createState({
-        ...initialTrainingState(config, read(parameters)),
+        ...initialTrainingState(config, read(parameters), { kind: 'adamw' }),
         ...step.scratch(),
       })
       const { learningRate } = vectors.optimiser

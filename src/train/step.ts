@@ -223,7 +223,7 @@ function momentNames(name: string): [string, string] {
 export function initialTrainingState(
   config: LlamaConfig,
   parameters: Parameters,
-  optimiser: Pick<OptimiserSettings, 'kind'> = { kind: 'adamw' },
+  optimiser: Pick<OptimiserSettings, 'kind'>,
 ): Record<string, HostTensor> {
   const resident = residentParameters(config, parameters)
   const sizes = Object.values(resident).map(({ data }) => data.length)

@@ -139,7 +139,8 @@ export class Trainer implements AsyncDisposable {
   /** Forgets the moments and the steps done; the parameters stay. */
   async resetOptimiser(): Promise<void> {
     const parameters = await this.state.read(this.parameterNames)
-    await this.state.write(initialTrainingState(this.config, parametersOf(this.config, parameters)))
+    const held = parametersOf(this.config, parameters)
+    await this.state.write(initialTrainingState(this.config, held, this.settings.optimiser))
     this.done = 0
   }
 
