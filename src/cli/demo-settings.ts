@@ -16,7 +16,7 @@ export const demoSettings = {
   sequenceLength: 128,
   /** H */
   innerSteps: 10,
-  outerLearningRate: 0.7,
+  outerLearningRate: 0.4,
   outerMomentum: 0.6,
   encoding: 'int8',
   learningRate: 1e-3,

@@ -75,12 +75,15 @@ const outerStep = {
 
 const errorFeedback = z.number().min(0).max(1).optional()
 
-/** Defaults are those of the DiLoCo paper, except for H = 500 and float32, which suit larger models. */
+/**
+ * The outer rate is that of the DiLoCo paper. Its H = 500, float32 and momentum of 0.9 suit larger models and thousands of
+ * rounds; in some dozens 0.6 is better (table 4, bench/results/table-outer.md).
+ */
 const dilocoSettingsSchema = z.strictObject({
   method: z.literal('diloco'),
   innerSteps: innerSteps.default(30),
   outerLearningRate: outerStep.outerLearningRate.default(0.7),
-  outerMomentum: outerStep.outerMomentum.default(0.9),
+  outerMomentum: outerStep.outerMomentum.default(0.6),
   encoding: encoding.default('int8'),
   errorFeedback,
 })
