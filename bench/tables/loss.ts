@@ -6,7 +6,7 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { openBackend } from '../../src/runtime/index.ts'
-import { bytesText, markdownTable, median, medianAndSpread, verdict } from './markdown.ts'
+import { bytesText, markdownTable, median, medianAndSpread, timesText, verdict } from './markdown.ts'
 import { type TrainingResults, workThrough } from './plan.ts'
 import { type Cell, ResultsFile, writeWhole } from './results.ts'
 import { methodCase, methodNames, soloMethods } from './settings.ts'
@@ -162,7 +162,7 @@ export function lossMarkdown(cells: readonly TrainingCell[]): string {
       sends ? value.bytesPerParameterPerRound.toPrecision(3) : '–',
       sends ? String(value.rounds) : '–',
       sends ? bytesText(value.bytesPerPeer) : '–',
-      sent === undefined || !sends ? '–' : `${sent < 1000 ? sent.toPrecision(3) : sent.toFixed(0)}×`,
+      sent === undefined || !sends ? '–' : timesText(sent),
     ]
   })
   const header = [

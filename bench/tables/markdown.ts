@@ -45,6 +45,10 @@ export function durationText(seconds: number): string {
   return `${(seconds / 3600).toPrecision(3)} h`
 }
 
+export function timesText(ratio: number): string {
+  return `${ratio < 1000 ? ratio.toPrecision(3) : ratio.toFixed(0)}×`
+}
+
 export function percent(share: number, digits = 1): string {
   return `${(100 * share).toFixed(digits)} %`
 }

@@ -11,7 +11,7 @@ import { type Backend, openBackend } from '../../src/runtime/index.ts'
 import { createSyncMethod } from '../../src/sync/index.ts'
 import { measureExchange } from './exchange-cost.ts'
 import { measuredHow } from './loss.ts'
-import { durationText, markdownTable, median, percent } from './markdown.ts'
+import { durationText, markdownTable, median, percent, timesText } from './markdown.ts'
 import { measureStep } from './plan.ts'
 import { type Cell, provenance, ResultsFile, writeWhole } from './results.ts'
 import { methodCase } from './settings.ts'
@@ -192,7 +192,7 @@ function wallclockMarkdown(given: {
     ...group.map((row) => {
       const baseline = baselines.find(({ megabits }) => megabits === row.megabits)?.secondsToLoss ?? null
       if (row.secondsToLoss === null) return 'not reached'
-      const times = baseline === null ? '' : ` (${(baseline / row.secondsToLoss).toPrecision(2)}×)`
+      const times = baseline === null ? '' : ` (${timesText(baseline / row.secondsToLoss)})`
       return `${durationText(row.secondsToLoss)}${times}`
     }),
     ...group.map(({ computing }) => percent(computing, 0)),
