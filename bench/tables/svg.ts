@@ -12,6 +12,8 @@ export interface ChartOptions {
   readonly xLabel: string
   readonly yLabel: string
   readonly curves: readonly Curve[]
+  /** For what spans powers of ten; all x are then above 0. */
+  readonly logarithmicX?: boolean
 }
 
 const width = 720
@@ -21,10 +23,10 @@ const area = { left: 64, right: 540, top: 44, bottom: 344 }
 const colours = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9', '#666666']
 
 /** @throws RangeError when there is no point at all */
-export function lineChart({ title, xLabel, yLabel, curves }: ChartOptions): string {
+export function lineChart({ title, xLabel, yLabel, curves, logarithmicX }: ChartOptions): string {
   const points = curves.flatMap((curve) => curve.points)
   if (points.length === 0) throw new RangeError('A chart needs points.')
-  const x = scaleOf(
+  const x = (logarithmicX === true ? decadesOf : scaleOf)(
     points.map((point) => point.x),
     area.left,
     area.right,
@@ -50,7 +52,9 @@ export function lineChart({ title, xLabel, yLabel, curves }: ChartOptions): stri
   ]
   curves.forEach((curve, index) => {
     const colour = colours[index % colours.length]!
-    const style = `stroke="${colour}" stroke-width="2"${curve.dashed === true ? ' stroke-dasharray="5 4"' : ''}`
+    // Where colours begin anew, curves are dotted.
+    const dashes = curve.dashed === true ? '5 4' : index >= colours.length ? '2 2' : undefined
+    const style = `stroke="${colour}" stroke-width="2"${dashes === undefined ? '' : ` stroke-dasharray="${dashes}"`}`
     const path = curve.points.map((point) => `${place(x.at(point.x))} ${place(y.at(point.y))}`).join('L')
     if (path !== '') lines.push(`<path d="M${path}" fill="none" ${style}/>`)
     const row = area.top + 12 + 20 * index
@@ -76,6 +80,15 @@ function scaleOf(values: readonly number[], from: number, to: number): Scale {
   return {
     at: (value) => from + ((value - start) / (end - start || 1)) * (to - from),
     ticks: Array.from({ length: count + 1 }, (_, i) => start + i * step),
+  }
+}
+
+function decadesOf(values: readonly number[], from: number, to: number): Scale {
+  const start = Math.floor(Math.log10(values.reduce((a, b) => Math.min(a, b))))
+  const end = Math.max(start + 1, Math.ceil(Math.log10(values.reduce((a, b) => Math.max(a, b)))))
+  return {
+    at: (value) => from + ((Math.log10(value) - start) / (end - start)) * (to - from),
+    ticks: Array.from({ length: end - start + 1 }, (_, i) => 10 ** (start + i)),
   }
 }
 

@@ -142,6 +142,13 @@ describe('a chart', () => {
     }
   })
 
+  test('shows what spans powers of ten on a logarithmic axis', () => {
+    const spanning = [{ label: 'all', points: [10, 1000, 100_000].map((x) => ({ x, y: x })) }]
+    const svg = lineChart({ title: '', xLabel: 's', yLabel: 'loss', curves: spanning, logarithmicX: true })
+    expect(svg).toMatch(/ d="M64 [\d.]+L302 [\d.]+L540 [\d.]+"/)
+    for (const tick of ['10', '100', '1k', '10k', '100k']) expect(svg).toContain(`>${tick}<`)
+  })
+
   test('draws a single point and equal values, and refuses nothing at all', () => {
     const flat = [
       {

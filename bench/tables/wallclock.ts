@@ -239,6 +239,7 @@ function clockChart(megabits: number, rows: readonly ClockRow[]): string {
     title: `Loss against wall-clock at ${megabits} Mb/s`,
     xLabel: 'seconds, simulated',
     yLabel: 'validation loss, nats per byte',
+    logarithmicX: true,
     curves: rows.map(({ method, curve }) => ({
       label: method,
       points: curve.map(({ seconds, loss }) => ({ x: seconds, y: loss })),
