@@ -487,13 +487,13 @@ test('a model of 3.3 million parameters is encoded, decoded and merged (seconds 
 })
 
 describe('settings', () => {
-  test('fill in the paper’s outer step and make the method', () => {
+  test('fill in the outer step for a run of some dozens of rounds and make the method', () => {
     const settings = syncSettingsSchema.parse({ method: 'diloco' })
     expect(settings).toEqual({
       method: 'diloco',
       innerSteps: 30,
       outerLearningRate: 0.7,
-      outerMomentum: 0.9,
+      outerMomentum: 0.6,
       encoding: 'int8',
     })
     expect(createSyncMethod(settings)).toMatchObject({
