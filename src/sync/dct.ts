@@ -5,7 +5,7 @@
  *
  * One transform is Lee's recursion (IEEE ASSP 32(6), 1984), which halves even lengths: with αᵢ = xᵢ + xₙ₋₁₋ᵢ and
  * βᵢ = (xᵢ − xₙ₋₁₋ᵢ)/(2 cos(π(2i+1)/2n)), the even coefficients are the transform of α, the odd ones neighbours' sums of
- * that of β. An odd rest is multiplied out. It runs over some columns of a tile at once.
+ * that of β. An odd rest is multiplied out. It runs over all columns of a tile at once.
  */
 
 /** cos(π·numerator/denominator), by its series in the first eighth of the circle. */
@@ -53,69 +53,37 @@ interface Length {
   readonly cosines: Float64Array
 }
 
-/** Columns that are transformed at once: in long loops, and yet in a cache near by. */
-const blockColumns = 64
-
 export class TileTransform {
   private readonly lengths = new Map<number, Length>()
-  private readonly block: Float64Array
   private readonly spare: Float64Array
   private readonly turned: Float64Array
 
   /** For tiles of up to `size` values. */
   constructor(size: number) {
-    this.block = new Float64Array(size)
     this.spare = new Float64Array(size)
     this.turned = new Float64Array(size)
   }
 
   /** In place; `tile` is [height, width]. */
   forward(tile: Float64Array, height: number, width: number): void {
-    this.forwardTurned(tile, this.turned, height, width)
-    this.forwardTurned(this.turned, tile, width, height)
+    const { spare, turned } = this
+    this.forwardAxis(tile, spare, 0, height, width)
+    scaleRows(tile, height, width)
+    transpose(tile, turned, height, width)
+    this.forwardAxis(turned, spare, 0, width, height)
+    scaleRows(turned, width, height)
+    transpose(turned, tile, width, height)
   }
 
   /** In place; `tile` is [height, width]. */
   inverse(tile: Float64Array, height: number, width: number): void {
-    this.inverseTurned(tile, this.turned, height, width)
-    this.inverseTurned(this.turned, tile, width, height)
-  }
-
-  /** The columns of [height, width] transformed, as rows of [width, height]. */
-  private forwardTurned(source: Float64Array, target: Float64Array, height: number, width: number): void {
-    const { block, spare } = this
-    const [first, others] = scalesOf(height)
-    for (let column = 0; column < width; column += blockColumns) {
-      const columns = Math.min(blockColumns, width - column)
-      for (let row = 0; row < height; row++) {
-        const at = row * width + column
-        for (let c = 0; c < columns; c++) block[row * columns + c] = source[at + c]!
-      }
-      this.forwardAxis(block, spare, 0, height, columns)
-      for (let c = 0; c < columns; c++) {
-        const at = (column + c) * height
-        target[at] = block[c]! * first
-        for (let row = 1; row < height; row++) target[at + row] = block[row * columns + c]! * others
-      }
-    }
-  }
-
-  private inverseTurned(source: Float64Array, target: Float64Array, height: number, width: number): void {
-    const { block, spare } = this
-    const [first, others] = scalesOf(height)
-    for (let column = 0; column < width; column += blockColumns) {
-      const columns = Math.min(blockColumns, width - column)
-      for (let row = 0; row < height; row++) {
-        const at = row * width + column
-        const scale = row === 0 ? first : others
-        for (let c = 0; c < columns; c++) block[row * columns + c] = source[at + c]! * scale
-      }
-      this.inverseAxis(block, spare, 0, height, columns)
-      for (let c = 0; c < columns; c++) {
-        const at = (column + c) * height
-        for (let row = 0; row < height; row++) target[at + row] = block[row * columns + c]!
-      }
-    }
+    const { spare, turned } = this
+    scaleRows(tile, height, width)
+    this.inverseAxis(tile, spare, 0, height, width)
+    transpose(tile, turned, height, width)
+    scaleRows(turned, width, height)
+    this.inverseAxis(turned, spare, 0, width, height)
+    transpose(turned, tile, width, height)
   }
 
   /** Rows [from, from + n) become Σᵢ xᵢ cos(π(2i+1)k/2n); those of `spare` are overwritten. */
@@ -286,6 +254,17 @@ export class TileTransform {
 }
 
 /** Row 0 by √(1/n), the others by √(2/n): what makes the transform orthonormal. */
-function scalesOf(n: number): readonly [first: number, others: number] {
-  return [Math.sqrt(1 / n), Math.sqrt(2 / n)]
+function scaleRows(rows: Float64Array, n: number, width: number): void {
+  const first = Math.sqrt(1 / n)
+  const others = Math.sqrt(2 / n)
+  for (let c = 0; c < width; c++) rows[c] = rows[c]! * first
+  for (let i = width; i < n * width; i++) rows[i] = rows[i]! * others
+}
+
+function transpose(source: Float64Array, target: Float64Array, height: number, width: number): void {
+  for (let row = 0; row < height; row++) {
+    for (let column = 0; column < width; column++) {
+      target[column * height + row] = source[row * width + column]!
+    }
+  }
 }
