@@ -12,7 +12,8 @@
  *
  * Inner rates of AdamW are the best of ⅓, 1, 3 and 9 · 10⁻³ for the 0.4M model with 4 replicas and seed 1 (data
  * parallelism: 1), after 100 steps, and between 3 and 9 · 10⁻³ after 300. The 3.3M model has a third of them, which for
- * data parallelism is the best of 0.6, 1 and 2 · 10⁻³ (docs/experiments.md); Muon's, whose scale does not hang on the width, and those of DeMo and DisTrO stay.
+ * data parallelism is the best of 0.6, 1 and 2 · 10⁻³ (docs/experiments.md); Muon's, whose scale does not hang on the
+ * width, and those of DeMo and DisTrO stay.
  */
 import { type LlamaConfig, layoutOf, llamaConfig } from '../../src/model/index.ts'
 import { type SyncSettings, syncSettingsSchema } from '../../src/sync/index.ts'

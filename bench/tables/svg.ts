@@ -69,9 +69,12 @@ interface Scale {
   readonly ticks: readonly number[]
 }
 
+function extentOf(values: readonly number[]): readonly [least: number, most: number] {
+  return [values.reduce((a, b) => Math.min(a, b)), values.reduce((a, b) => Math.max(a, b))]
+}
+
 function scaleOf(values: readonly number[], from: number, to: number): Scale {
-  const least = values.reduce((a, b) => Math.min(a, b))
-  const most = values.reduce((a, b) => Math.max(a, b))
+  const [least, most] = extentOf(values)
   const range = most - least || 1
   const step = roundStep(range / 5)
   const start = Math.floor(least / step) * step
@@ -84,8 +87,9 @@ function scaleOf(values: readonly number[], from: number, to: number): Scale {
 }
 
 function decadesOf(values: readonly number[], from: number, to: number): Scale {
-  const start = Math.floor(Math.log10(values.reduce((a, b) => Math.min(a, b))))
-  const end = Math.max(start + 1, Math.ceil(Math.log10(values.reduce((a, b) => Math.max(a, b)))))
+  const [least, most] = extentOf(values)
+  const start = Math.floor(Math.log10(least))
+  const end = Math.max(start + 1, Math.ceil(Math.log10(most)))
   return {
     at: (value) => from + ((Math.log10(value) - start) / (end - start)) * (to - from),
     ticks: Array.from({ length: end - start + 1 }, (_, i) => 10 ** (start + i)),

@@ -206,7 +206,8 @@ function utilisationMarkdown(
     '',
     `${peers} peers at ${downMegabits} Mb/s down and ${upMegabits} Mb/s up. Each computes H steps, encodes, sends its update ` +
       `once, fetches those of the ${peers - 1} others, merges; on one core, one after the other, but that updates are decoded ` +
-      'while others are on the line, and that the method overlaps what it overlaps. A host or mirror with a faster line passes updates on. “With joining” counts ' +
+      'while others are on the line, and that the method overlaps what it overlaps. A host or mirror with a faster line ' +
+      'passes updates on. “With joining” counts ' +
       `that a peer stays ${sessionHours} hours on average and begins by fetching the state and whatever is merged meanwhile; “lines alone” leaves the codec out.`,
     '',
     `**Assumed**: cards of ${given.cardFlops / 1e12} TFLOP/s (bfloat16, the consumer class), ${percent(given.modelFlopsShare, 0)} of it ` +

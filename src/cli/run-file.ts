@@ -336,7 +336,7 @@ export function parseRunFile(text: string, name: string, overrides: RunOverrides
  */
 function withOverrides(content: Record<string, unknown>, overrides: RunOverrides): Record<string, unknown> {
   const result = { ...content }
-  const sync = content.sync === null ? {} : content.sync
+  const sync = content.sync ?? {}
   if (isSection(sync)) {
     result.sync = { method: 'diloco', ...sync }
     if (sync.method === 'muloco') result.training = withMuon(content.training ?? {})

@@ -25,7 +25,7 @@ function row(member: MemberReport): string[] {
   return [
     printable(member.name === '' ? member.peer.slice(-8) : member.name),
     member.status,
-    hasGone(member) || progress === null ? '–' : asWords(progress.phase),
+    hasGone(member) || progress === null ? '–' : progress.phase,
     progress === null ? '–' : String(progress.step),
     formatLoss(progress?.loss ?? undefined),
     progress?.tokensPerSecond === null || progress === null ? '–' : formatCount(progress.tokensPerSecond),

@@ -72,7 +72,8 @@ export class TrainerPeer {
   private readonly host: HostLink
   private readonly record: PeerRecord
   private replica: Replica | undefined
-  private manifest: Manifest | undefined
+  /** Of the method; 0 before the manifest has come. */
+  private innerSteps = 0
   private readonly ownUpdates: Cid[] = []
   /** The lease with which this peer is done, whatever the newest view still says. */
   private doneWith: LeaseView | undefined
@@ -92,7 +93,7 @@ export class TrainerPeer {
     this.record = new PeerRecord({
       held,
       ledger: () => init.transport.ledger.total(),
-      innerSteps: () => (this.manifest === undefined ? 0 : createSyncMethod(this.manifest.sync).innerSteps),
+      innerSteps: () => this.innerSteps,
       onEvent: (event) => this.emit(event),
     })
     this.host = new HostLink({
@@ -131,11 +132,11 @@ export class TrainerPeer {
     await host.connect(signal)
     this.record.enter('fetching', 'fetching what the run is')
     const manifest = await this.fetchManifest(signal)
-    this.manifest = manifest
+    const method = createSyncMethod(manifest.sync)
+    this.innerSteps = method.innerSteps
     await host.join(manifest.rounds, signal)
     this.look()
     this.emit({ type: 'joined', manifest })
-    const method = createSyncMethod(manifest.sync)
     const layout = layoutOf(manifest.model)
     const replica = new Replica({
       ...{ ...init, manifest, method, layout, host },

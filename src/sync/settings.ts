@@ -73,7 +73,8 @@ const outerStep = {
   outerMomentum: z.number().min(0).lt(1),
 }
 
-const errorFeedback = z.number().min(0).max(1).optional()
+/** β, of error feedback. */
+const errorDecay = z.number().min(0).max(1)
 
 /**
  * The outer rate is that of the DiLoCo paper. Its H = 500, float32 and momentum of 0.9 suit larger models and thousands of
@@ -85,7 +86,7 @@ const dilocoSettingsSchema = z.strictObject({
   outerLearningRate: outerStep.outerLearningRate.default(0.7),
   outerMomentum: outerStep.outerMomentum.default(0.6),
   encoding: encoding.default('int8'),
-  errorFeedback,
+  errorFeedback: errorDecay.optional(),
 })
 
 /** The outer rate is DiLoCo's, β that of SparseLoCo; the momentum is what a few dozen rounds bear (docs/experiments.md). */
@@ -95,7 +96,7 @@ const mulocoSettingsSchema = z.strictObject({
   outerLearningRate: outerStep.outerLearningRate.default(0.7),
   outerMomentum: outerStep.outerMomentum.default(0.6),
   encoding: encoding.default('int2'),
-  errorFeedback: z.number().min(0).max(1).default(0.95),
+  errorFeedback: errorDecay.default(0.95),
 })
 
 /** H is that of the paper, the outer step DiLoCo's. */
@@ -105,7 +106,7 @@ const decoupledSettingsSchema = z.strictObject({
   outerLearningRate: outerStep.outerLearningRate.default(0.7),
   outerMomentum: outerStep.outerMomentum.default(0.9),
   encoding: encoding.default('int8'),
-  errorFeedback,
+  errorFeedback: errorDecay.optional(),
 })
 
 /** Defaults are those of the paper's main runs; it has fragments of three layers, whatever their number. */
@@ -136,7 +137,7 @@ const sparseLocoSettingsSchema = z.strictObject({
   method: z.literal('sparse-loco'),
   innerSteps: innerSteps.default(30),
   kept: z.int().min(1).max(4096).default(64),
-  errorDecay: z.number().min(0).max(1).default(0.95),
+  errorDecay: errorDecay.default(0.95),
   outerLearningRate: outerStep.outerLearningRate.default(1),
   values: z.enum(['float32', 'int8', 'int2']).default('int2'),
   average: average.default('all-peers'),
