@@ -5,13 +5,12 @@
  */
 import { writeFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
-import { setFlagsFromString } from 'node:v8'
-import { runInNewContext } from 'node:vm'
 import { cidOfDigest } from '../src/core/index.ts'
 import { encodeEvent, type RunEvent } from '../src/run/events.ts'
 import { createRun, step } from '../src/run/reducer.ts'
 import type { RunState } from '../src/run/state.ts'
 import { type PeerId, peerIdOf } from '../src/swarm/index.ts'
+import { heldBytes } from './run/heap.ts'
 
 const kinds = ['join', 'ready', 'open', 'contribute', 'close'] as const
 type Kind = (typeof kinds)[number]
@@ -203,15 +202,9 @@ function digest(n: number): Uint8Array<ArrayBuffer> {
 }
 
 function retainedBytes(make: () => unknown): number {
-  setFlagsFromString('--expose-gc')
-  const collect = runInNewContext('gc') as () => void
-  collect()
-  collect()
-  const before = process.memoryUsage().heapUsed
+  const before = heldBytes()
   const made = make()
-  collect()
-  collect()
-  const after = process.memoryUsage().heapUsed
+  const after = heldBytes()
   return made === undefined ? 0 : after - before
 }
 

@@ -2,10 +2,12 @@
  * Signed statements: DAG-CBOR content, the Ed25519 key of its maker and a signature over a domain and the content,
  * so that a statement made for one purpose cannot be replayed for another.
  */
-import { ed25519 } from '@noble/curves/ed25519.js'
 import { z } from 'zod'
 import { decodeCanonical, encodeCanonical } from './canonical.ts'
+import { fastestEd25519 } from './ed25519.ts'
 import { GroundswellError } from './errors.ts'
+
+const ed25519 = fastestEd25519()
 
 /** Whoever can sign: 32-byte Ed25519 public key, 64-byte signatures (RFC 8032). */
 export interface Signer {
@@ -15,8 +17,7 @@ export interface Signer {
 
 /** A signer over a 32-byte Ed25519 seed. */
 export function ed25519Signer(seed: Uint8Array): Signer {
-  const publicKey = ed25519.getPublicKey(seed)
-  return { publicKey, sign: (bytes) => ed25519.sign(bytes, seed) }
+  return { publicKey: ed25519.publicKey(seed), sign: ed25519.signerOf(seed) }
 }
 
 export interface OpenedEnvelope {
@@ -53,20 +54,12 @@ export function openEnvelope(domain: string, bytes: Uint8Array, maxBytes: number
   if (!parsed.success)
     throw new GroundswellError('Message is not an envelope.', { code: 'message/malformed' })
   const { content, key, signature } = parsed.data
-  if (!verifies(signature, signedBytes(domain, content), key)) {
+  if (!ed25519.verify(signature, signedBytes(domain, content), key)) {
     throw new GroundswellError('Message signature does not match its key and content.', {
       code: 'message/bad-signature',
     })
   }
   return { content: decodeCanonical(content, maxBytes), publicKey: key }
-}
-
-function verifies(signature: Uint8Array, bytes: Uint8Array, key: Uint8Array): boolean {
-  try {
-    return ed25519.verify(signature, bytes, key, { zip215: false })
-  } catch {
-    return false // not a point on the curve
-  }
 }
 
 function signedBytes(domain: string, content: Uint8Array): Uint8Array {

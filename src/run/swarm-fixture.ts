@@ -275,7 +275,7 @@ export class ToySwarm {
 }
 
 /** Puts what a toy run needs into a store. */
-async function toyManifest(blobs: Blobs, options: SwarmOptions): Promise<Manifest> {
+export async function toyManifest(blobs: Blobs, options: SwarmOptions): Promise<Manifest> {
   const sync = syncSettingsSchema.parse(
     options.sync?.method !== undefined
       ? options.sync
