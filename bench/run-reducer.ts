@@ -31,7 +31,7 @@ interface Figures {
   readonly logBytes: number
 }
 
-export function runReducerBench(args: readonly string[]): readonly Figures[] {
+export async function runReducerBench(args: readonly string[]): Promise<readonly Figures[]> {
   const { values } = parseArgs({
     args: [...args],
     options: {
@@ -47,7 +47,7 @@ export function runReducerBench(args: readonly string[]): readonly Figures[] {
   const turns = new Map(sizes.map((size) => [size, [] as Figures[]]))
   for (let turn = -1; turn < Number(values.turns); turn++) {
     for (const size of turn % 2 === 0 ? sizes : sizes.toReversed()) {
-      const figures = measure(size, work)
+      const figures = await measure(size, work)
       // the first turn is for the compiler
       if (turn >= 0) turns.get(size)!.push(figures)
     }
@@ -60,7 +60,7 @@ export function runReducerBench(args: readonly string[]): readonly Figures[] {
 }
 
 /** Rounds of runs one after the other, until the work is done; each run begins with everybody joining. */
-function measure(members: number, work: number): Figures {
+async function measure(members: number, work: number): Promise<Figures> {
   const rounds = 6
   const peers = Array.from({ length: members }, (_, i) => peerIdOf(digest(i)))
   const total: Record<Kind, number> = { join: 0, ready: 0, open: 0, contribute: 0, close: 0 }
@@ -104,7 +104,7 @@ function measure(members: number, work: number): Figures {
   // as many states as hold 10,000 members, so that a small one does not drown in what else the heap does
   const states = Math.max(1, Math.round(10_000 / members))
   const stateBytes =
-    retainedBytes(() => Array.from({ length: states }, () => rebuilt(peers, rounds))) / states
+    (await retainedBytes(() => Array.from({ length: states }, () => rebuilt(peers, rounds)))) / states
   const per = (kind: Kind, times: number): number => total[kind] / (members * repeats * times)
   const microseconds = {
     join: per('join', 1),
@@ -201,10 +201,10 @@ function digest(n: number): Uint8Array<ArrayBuffer> {
   return bytes
 }
 
-function retainedBytes(make: () => unknown): number {
-  const before = heldBytes()
+async function retainedBytes(make: () => unknown): Promise<number> {
+  const before = await heldBytes()
   const made = make()
-  const after = heldBytes()
+  const after = await heldBytes()
   return made === undefined ? 0 : after - before
 }
 

@@ -1,4 +1,4 @@
-/** What the coordinator costs per member and round: its state machine alone, and with all that a simulation does. */
+/** What the coordinator costs per member and round: a whole host, its state machine alone, and all that a simulation does. */
 import {
   costsOfSizes,
   noChurn,
@@ -7,17 +7,22 @@ import {
   simulate,
 } from '../../src/run/index.ts'
 import { runReducerBench } from '../run-reducer.ts'
+import { type HostCost, measureHostCost } from './host-cost.ts'
 import type { Measure } from './measure.ts'
 
 const sizes = [100, 1000, 10_000] as const
+/** Rounds of a host with so many members that are measured, and how often all sizes take their turn. */
+const hostRounds = { 100: 40, 1000: 6, 10000: 2 } as const
+const hostTurns = 2
 /** Of the simulations: enough that starting counts for little. */
 const simulatedWork = 60_000
 
 export const coordinator: Measure = {
   name: 'coordinator',
   run: async ({ progress, seeds }) => {
+    const hosts = await hostCosts(progress)
     progress('the state machine alone')
-    const figures = runReducerBench(['--out', 'bench-run-reducer.json'])
+    const figures = await runReducerBench(['--out', 'bench-run-reducer.json'])
     const results = []
     for (const members of sizes) {
       progress(`a simulation of ${members} peers`)
@@ -25,31 +30,67 @@ export const coordinator: Measure = {
       const started = performance.now()
       const report = await simulated(members, rounds, seeds[0]!)
       const elapsedMs = performance.now() - started
+      const host = hosts.get(members)!
       results.push({
         ...figures.find((each) => each.members === members)!,
+        hostMicroseconds: mean(host.map(({ microseconds }) => microseconds)),
+        hostBytes: mean(host.map(({ hostBytes }) => hostBytes)),
         rounds,
         simulationMicroseconds: (1000 * elapsedMs) / members / rounds,
         events: report.events,
-        rssBytes: process.memoryUsage.rss(),
       })
     }
     return {
       title: 'Coordinator, per member and round',
-      header: ['members', 'state machine µs', 'state bytes', 'log bytes', 'whole simulation µs', 'RSS MB'],
+      header: [
+        ...['members', 'host µs', 'host MB', 'state machine µs', 'state bytes', 'log bytes'],
+        'whole simulation µs',
+      ],
       rows: results.map((each) => [
         String(each.members),
+        each.hostMicroseconds.toFixed(0),
+        ((each.hostBytes * each.members) / 1e6).toFixed(0),
         each.roundMicroseconds.toFixed(1),
         each.stateBytes.toFixed(0),
         each.logBytes.toFixed(0),
         each.simulationMicroseconds.toFixed(0),
-        (each.rssBytes / 2 ** 20).toFixed(0),
       ]),
       notes: [
-        'State and log bytes are per member. A simulation leads two states, writes and reads every event, checks every batch and moves the peers, too.',
+        `Largest against smallest, target 1.5: time of a host ${flatness(results, (each) => each.hostMicroseconds)}; of the state machine alone ${flatness(results, (each) => each.roundMicroseconds)}, its memory ${flatness(results, (each) => each.stateBytes)}. One more member costs a host ${more(results)} bytes.`,
+        'A host answers two signed messages per member and round, fetches, judges and logs its update and merges it: processor time, waiting for disks not counted. State and log bytes are per member. A simulation leads two states, writes and reads every event, checks every batch and moves the peers, too.',
       ],
       values: results,
     }
   },
+}
+
+async function hostCosts(progress: (text: string) => void): Promise<Map<number, HostCost[]>> {
+  const costs = new Map<number, HostCost[]>(sizes.map((members) => [members, []]))
+  for (let turn = 0; turn < hostTurns; turn++) {
+    for (const members of sizes) {
+      progress(`a host with ${members} members, turn ${turn + 1} of ${hostTurns}`)
+      costs.get(members)!.push(await measureHostCost(members, hostRounds[members]))
+    }
+  }
+  return costs
+}
+
+function flatness<Result>(results: readonly Result[], of: (result: Result) => number): string {
+  const values = results.map(of)
+  return (Math.max(...values) / Math.min(...values)).toFixed(2)
+}
+
+/** Between one size and the next, so that what a host without members holds does not count. */
+function more(results: readonly { readonly members: number; readonly hostBytes: number }[]): string {
+  const bytes = results.map((each) => each.hostBytes * each.members)
+  const steps = results.slice(1).map(({ members }, i) => {
+    return (bytes[i + 1]! - bytes[i]!) / (members - results[i]!.members)
+  })
+  return steps.map((each) => each.toFixed(0)).join(' and ')
+}
+
+function mean(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length
 }
 
 function simulated(peers: number, rounds: number, seed: number): Promise<SimulationReport> {

@@ -1,13 +1,12 @@
 /**
- * What a whole host costs: the one that `groundswell host` runs, with its log in a file and its blobs in memory, whose members
+ * What a whole host costs: the one that `groundswell host` runs, with its log in SQLite and its blobs in memory, whose members
  * sit in the same process on a network in memory. In a round every member asks for the run as it concerns it and reports an
  * update of about a kilobyte; the host checks both signatures, signs two answers, fetches, decodes, judges and stores the
  * update, appends it to the log, and merges. The messages are signed beforehand and their answers not opened, so that next
  * to nothing of the members' own work is in the figures.
  */
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { execFile } from 'node:child_process'
+import { promisify } from 'node:util'
 import { z } from 'zod'
 import { type Clock, seededRandom, VirtualClock } from '../../src/core/index.ts'
 import { type Host, openHost } from '../../src/run/host.ts'
@@ -24,6 +23,7 @@ import {
   messageProtocol,
   type PeerId,
   PeerLedger,
+  pruneBlobs,
   putArtifact,
   serveBlobs,
   signedMessages,
@@ -35,7 +35,7 @@ import { heldBytes } from './heap.ts'
 export interface HostCost {
   readonly members: number
   readonly rounds: number
-  /** Processor time of the process, collecting garbage included, per member and round. */
+  /** Processor time of its thread, collecting garbage included as far as it stops it, per member and round. */
   readonly microseconds: number
   /** Kept by the host between two rounds, per member. */
   readonly hostBytes: number
@@ -46,8 +46,17 @@ const atATime = 50
 /** Of them a host lets in so many strangers in a second. */
 const joinsPerSecond = 200
 
+/** Measured in a process of its own, whose heap holds nothing else. */
 export async function measureHostCost(members: number, rounds: number): Promise<HostCost> {
-  const folder = await mkdtemp(join(tmpdir(), 'groundswell-host-cost-'))
+  const { stdout } = await promisify(execFile)(process.execPath, [
+    ...['--no-warnings', import.meta.filename, String(members), String(rounds)],
+  ])
+  return JSON.parse(stdout) as HostCost
+}
+
+async function measureHere(members: number, rounds: number): Promise<HostCost> {
+  // for the compiler
+  const warmUp = Math.max(1, Math.round(2000 / members))
   const clock = new VirtualClock()
   const network = new MemoryNetwork({ clock })
   const blobs = memoryBlobs()
@@ -55,12 +64,17 @@ export async function measureHostCost(members: number, rounds: number): Promise<
   const identity = identityFromSeed(seedOf(0))
   const manifest = await toyManifest(blobs, {
     rounds: {
-      ...{ rounds: rounds + 2, minimumPeers: members, maximumPeers: Math.max(members, 2), warmupMs: 0 },
+      ...{
+        rounds: warmUp + rounds + 1,
+        minimumPeers: members,
+        maximumPeers: Math.max(members, 2),
+        warmupMs: 0,
+      },
       ...{ quorum: 1, graceMs: 3_600_000, maxRoundMs: 3_600_000, vanishAfterMs: 3_600_000 },
     },
   })
   const company = await Company.make(members, network, createSyncMethod(manifest.sync))
-  const before = heldBytes()
+  const before = await heldBytes()
   const transport = memoryTransport({ self: identity.peerId, network })
   const host = await openHost({
     ...{ manifest, transport, signer: identity.signer, blobs, log, clock },
@@ -69,24 +83,22 @@ export async function measureHostCost(members: number, rounds: number): Promise<
   try {
     await company.join(host, transport, clock)
     let spentMicroseconds = 0
-    // the first round is for the compiler
-    for (let round = 0; round <= rounds; round++) {
+    for (let round = -warmUp; round < rounds; round++) {
       await clock.advance(1000)
       await company.prepare(await replay(log))
-      const start = process.cpuUsage()
+      const start = process.threadCpuUsage()
       await company.speak(host)
-      const { user, system } = process.cpuUsage(start)
-      if (round > 0) spentMicroseconds += user + system
+      const { user, system } = process.threadCpuUsage(start)
+      if (round >= 0) spentMicroseconds += user + system
+      await company.forget()
     }
-    company.forget()
-    const hostBytes = (heldBytes() - before) / members
+    const hostBytes = ((await heldBytes()) - before) / members
     return { members, rounds, microseconds: spentMicroseconds / members / rounds, hostBytes }
   } finally {
     await host.stop()
     await log.close()
     await company.stop()
     await transport.stop()
-    await rm(folder, { recursive: true, force: true })
   }
 }
 
@@ -180,11 +192,11 @@ class Company {
     }
     await merged
     stopListening()
-    this.prepared = []
   }
 
-  forget(): void {
+  async forget(): Promise<void> {
     this.prepared = []
+    await pruneBlobs(this.blobs, new Set())
   }
 
   async stop(): Promise<void> {
@@ -227,4 +239,9 @@ function seedOf(n: number): Uint8Array {
   const seed = new Uint8Array(32)
   new DataView(seed.buffer).setUint32(0, n)
   return seed
+}
+
+if (import.meta.main) {
+  const [members, rounds] = process.argv.slice(2).map(Number)
+  process.stdout.write(JSON.stringify(await measureHere(members!, rounds!)))
 }

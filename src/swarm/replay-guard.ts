@@ -13,7 +13,8 @@ export const replayLimits = {
   window: 256,
   /** Sessions of a peer that are remembered as past. */
   pastSessions: 8,
-  maxPeers: 4096,
+  /** More than a run may have members. */
+  maxPeers: 16_384,
 } as const
 
 interface PeerSessions {
