@@ -15,11 +15,11 @@ export interface SourceFailure {
 
 export const sourceLimits = {
   /** Chunks asked of a source at first; each that comes allows one more, each refusal for being busy halves it. */
-  firstWindow: 8,
+  firstWindow: 12,
   /** Below what a peer serves to one other (`fetchLimits.servedPerPeer`), as those called off count there for a while. */
   mostWindow: 24,
   /** Until a source has given something, when there are others. */
-  unprovenWindow: 2,
+  unprovenWindow: 8,
   /** No more is asked of a source than it gives in this time at its measured speed: alone, and beside others. */
   aloneMs: 15_000,
   besideMs: 5000,
