@@ -7,7 +7,6 @@
 import { generateKeyPairFromSeed } from '@libp2p/crypto/keys'
 import { identify } from '@libp2p/identify'
 import type { Connection, Libp2p, Stream } from '@libp2p/interface'
-import { noise } from '@libp2p/noise'
 import { peerIdFromString } from '@libp2p/peer-id'
 import { tcp } from '@libp2p/tcp'
 import { webSockets } from '@libp2p/websockets'
@@ -25,6 +24,7 @@ import { askOn, type Exchanging, serveOn } from './libp2p-exchange.ts'
 import { Pacer, type RateCaps } from './pacing.ts'
 import type { PeerId } from './peer-id.ts'
 import { RelayClient, type RelayNews } from './relay-client.ts'
+import { sparingNoise } from './sparing-noise.ts'
 import {
   type DialOptions,
   errorFrom,
@@ -133,7 +133,7 @@ export async function libp2pTransport(init: Libp2pTransportInit): Promise<Transp
       }),
       (components: Parameters<RelayClient['circuits']>[0]) => relays.circuits(components),
     ],
-    connectionEncrypters: [noise()],
+    connectionEncrypters: [sparingNoise()],
     streamMuxers: [
       yamux({
         maxInboundStreams: limits.maxStreams,

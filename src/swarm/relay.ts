@@ -8,7 +8,6 @@ import { type CircuitRelayService, circuitRelayServer } from '@libp2p/circuit-re
 import { generateKeyPairFromSeed } from '@libp2p/crypto/keys'
 import { type Identify, identify } from '@libp2p/identify'
 import type { Libp2p } from '@libp2p/interface'
-import { noise } from '@libp2p/noise'
 import { tcp } from '@libp2p/tcp'
 import { webSockets } from '@libp2p/websockets'
 import { yamux } from '@libp2p/yamux'
@@ -20,6 +19,7 @@ import { type ConnectionLimits, connectionLimits, lifeSigns, streamBuffers } fro
 import type { PeerId } from './peer-id.ts'
 import { boundedCircuits } from './relay-circuits.ts'
 import { RelayAccounts, type RelayQuotas, type RelayRefusal, relayQuotas } from './relay-quotas.ts'
+import { sparingNoise } from './sparing-noise.ts'
 import { guardListeners } from './websocket-guard.ts'
 
 export interface RelayInit {
@@ -98,7 +98,7 @@ export async function startRelay(init: RelayInit): Promise<Relay> {
       tcp({ maxConnections: sockets }),
       guardListeners(webSockets(), { maxSockets: sockets, silenceMs: limits.handshakeTimeoutMs }),
     ],
-    connectionEncrypters: [noise()],
+    connectionEncrypters: [sparingNoise()],
     streamMuxers: [
       yamux({
         maxInboundStreams: limits.maxStreams,
