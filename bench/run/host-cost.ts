@@ -226,11 +226,11 @@ function envelopeMaker(
     },
     stop: async () => undefined,
   }
-  const { signedRequest } = signedMessages({
+  const messages = signedMessages({
     ...{ transport: catcher, signer, runId: host.runId, clock, session: new Uint8Array(16) },
   })
   return async (kind, body) => {
-    await signedRequest(to, { kind, body, reply: z.null() }).catch(() => undefined)
+    await messages.signedRequest(to, { kind, body, reply: z.null() }).catch(() => undefined)
     return caught!
   }
 }

@@ -8,7 +8,7 @@ import type { Manifest } from '../run/index.ts'
 import { type Blobs, needBlob } from '../swarm/index.ts'
 import { Evaluator, evaluateOn } from '../train/index.ts'
 import { openChosenBackend } from './backend.ts'
-import type { RunFile } from './run-file.ts'
+import type { RunFile } from './run-file-schema.ts'
 
 export interface CheckpointLoss extends AsyncDisposable {
   /** Of flat parameters: nats per token, and bits per byte of text. */

@@ -6,7 +6,8 @@ import { dirname, isAbsolute, join, resolve } from 'node:path'
 import { type Files, messageOf } from '../core/index.ts'
 import { usageError } from './failures.ts'
 import type { Output } from './output.ts'
-import { parseRunFile, type RunFile, type RunOverrides } from './run-file.ts'
+import { parseRunFile, type RunOverrides } from './run-file.ts'
+import type { RunFile } from './run-file-schema.ts'
 
 export interface CommandContext {
   readonly output: Output

@@ -8,7 +8,8 @@ import type { CommandContext } from './context.ts'
 import { recallRun, rememberRun } from './known-run.ts'
 import { createOutput } from './output.ts'
 import { prepareRun } from './prepare.ts'
-import { parseRunFile, type RunFile } from './run-file.ts'
+import { parseRunFile } from './run-file.ts'
+import type { RunFile } from './run-file-schema.ts'
 
 const settings = (text: string, seed = 1): RunFile => {
   const run = parseRunFile(

@@ -11,7 +11,7 @@ import { parseManifest } from '../data/index.ts'
 import { cidSchema, encodeRunManifest, type Manifest, parseRunManifest } from '../run/index.ts'
 import { artifactBlobs, type Blobs, needBlob } from '../swarm/index.ts'
 import type { CommandContext } from './context.ts'
-import type { RunFile } from './run-file.ts'
+import type { RunFile } from './run-file-schema.ts'
 
 const fileName = 'prepared.json'
 const maxFileBytes = 4096

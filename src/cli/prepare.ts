@@ -25,7 +25,7 @@ import {
 import { absolute, type CommandContext } from './context.ts'
 import { usageError } from './failures.ts'
 import { formatBytes, formatCount } from './format.ts'
-import type { RunFile } from './run-file.ts'
+import type { RunFile } from './run-file-schema.ts'
 
 export interface PreparedRun {
   readonly built: BuiltDataset

@@ -2,9 +2,41 @@
  * The command line: every command with its options, and nothing of what they do. A command's code is loaded when it
  * runs, so that `--help` and `init` answer at once.
  */
-import { Command, InvalidArgumentError, Option } from 'commander'
+import { Command, Option } from 'commander'
+import {
+  above0,
+  atLeast1,
+  belowOne,
+  bytes,
+  count,
+  dataShare,
+  metricsAt,
+  nonnegative,
+  port,
+  positive,
+  rate,
+  rateText,
+  several,
+  share,
+  shareFrom0,
+} from './arguments.ts'
+import type {
+  ContributionsCommandLine,
+  DemoCommandLine,
+  ExportCommandLine,
+  GenerateCommandLine,
+  HostCommandLine,
+  InitCommandLine,
+  JoinCommandLine,
+  LimitsCommandLine,
+  RelayCommandLine,
+  ReplayCommandLine,
+  ScoreCommandLine,
+  SimulateCommandLine,
+  StatusCommandLine,
+  TrainCommandLine,
+} from './command-lines.ts'
 import type { CommandContext } from './context.ts'
-import { parseBytes, parseRate } from './units.ts'
 
 const backends = ['auto', 'cpu', 'cuda', 'webgpu', 'wasm']
 
@@ -263,152 +295,6 @@ export function createProgram(context: CommandContext): Command {
   return program
 }
 
-export interface DemoCommandLine {
-  readonly data?: string
-  readonly out: string
-  readonly rounds?: number
-}
-
-/** One of `replicas` disjoint shares of the training data. */
-export interface DataShare {
-  readonly replica: number
-  readonly replicas: number
-}
-
-export interface TrainCommandLine {
-  readonly data?: string
-  readonly steps?: number
-  readonly batchSize?: number
-  readonly sequenceLength?: number
-  readonly backend?: string
-  readonly threads?: number
-  readonly out?: string
-  readonly restart?: boolean
-  readonly share?: DataShare
-}
-
-export interface HostCommandLine extends Omit<TrainCommandLine, 'restart' | 'share'> {
-  readonly listen?: readonly string[]
-  readonly announce?: readonly string[]
-  readonly relay?: readonly string[]
-  readonly also?: readonly string[]
-  readonly up?: string
-  readonly down?: string
-  readonly metrics?: string
-  readonly log?: string
-  readonly identity?: string
-  readonly owner?: readonly string[]
-  readonly home?: string
-  readonly host?: string
-  readonly port?: number
-}
-
-export interface StatusCommandLine {
-  readonly watch?: boolean
-}
-
-export interface ContributionsCommandLine {
-  readonly peer?: string
-  readonly csv?: string
-}
-
-/** Times in seconds. */
-export interface LimitsCommandLine {
-  readonly rounds?: number
-  readonly minimumPeers?: number
-  readonly maximumPeers?: number
-  readonly quorum?: number
-  readonly warmup?: number
-  readonly grace?: number
-  readonly maxRound?: number
-  readonly vanishAfter?: number
-}
-
-export interface ReplayCommandLine {
-  readonly from?: number
-  readonly to?: number
-  readonly peer?: string
-}
-
-export interface RelayCommandLine {
-  readonly port: number
-  readonly listen?: readonly string[]
-  readonly announce?: readonly string[]
-  readonly bytesPerDay?: number
-  readonly rate?: number
-  readonly reservations?: number
-  readonly metrics?: string
-  readonly home?: string
-}
-
-export interface JoinCommandLine {
-  readonly listen?: readonly string[]
-  readonly announce?: readonly string[]
-  readonly relay?: readonly string[]
-  readonly up?: number
-  readonly down?: number
-  readonly metrics?: string
-  readonly name?: string
-  readonly backend: string
-  readonly threads: number
-  readonly home?: string
-  readonly out?: string
-}
-
-export interface GenerateCommandLine {
-  readonly tokens: number
-  readonly temperature: number
-  readonly topK?: number
-  readonly topP?: number
-  readonly seed: number
-  readonly backend: string
-  readonly threads: number
-}
-
-export interface ScoreCommandLine {
-  readonly text?: string
-  readonly file?: string
-  readonly backend: string
-  readonly threads: number
-}
-
-export interface ExportCommandLine {
-  readonly out: string
-  readonly dtype: string
-}
-
-export interface InitCommandLine {
-  readonly data: string
-}
-
-export interface SimulateCommandLine {
-  readonly peers?: number
-  readonly rounds: number
-  readonly seed: number
-  readonly method: string
-  readonly innerSteps?: number
-  readonly parameters?: number
-  readonly methodBytes?: number
-  readonly stepMs: number
-  readonly speedSpread: number
-  readonly up: number
-  readonly down: number
-  readonly hostUp: number
-  readonly hostDown: number
-  readonly reachable: number
-  readonly latency: number
-  readonly churn: number
-  readonly drop: number
-  readonly quorum: number
-  readonly grace: number
-  readonly staleness: number
-  readonly train: 'none' | 'toy' | 'llama'
-  readonly data?: string
-  readonly backend: string
-  readonly threads: number
-  readonly trace?: string
-}
-
 /** Options that `train` and `host` take over the run file. */
 function withRunOptions(command: Command): Command {
   return command
@@ -419,86 +305,4 @@ function withRunOptions(command: Command): Command {
     .addOption(new Option('--backend <name>', 'what computes').choices(backends))
     .option('--threads <n>', 'threads to compute with; 0 for as many as there are cores', count)
     .option('--out <folder>', 'where the checkpoint goes')
-}
-
-function number(text: string, expected: string, accepts: (value: number) => boolean): number {
-  const value = Number(text)
-  if (text.trim() === '' || !accepts(value)) throw new InvalidArgumentError(`It takes ${expected}.`)
-  return value
-}
-
-function positive(text: string): number {
-  return number(text, 'a whole number above 0', (value) => Number.isSafeInteger(value) && value > 0)
-}
-
-function count(text: string): number {
-  return number(text, 'a whole number', (value) => Number.isSafeInteger(value) && value >= 0)
-}
-
-function port(text: string): number {
-  return number(
-    text,
-    'a port from 0 to 65535',
-    (value) => Number.isInteger(value) && value >= 0 && value < 65_536,
-  )
-}
-
-function dataShare(text: string): DataShare {
-  const [, index, of] = /^(\d{1,6})\/(\d{1,6})$/.exec(text) ?? []
-  const replica = Number(index) - 1
-  const replicas = Number(of)
-  if (!(replica >= 0 && replica < replicas)) throw new InvalidArgumentError('It takes a share such as 1/3.')
-  return { replica, replicas }
-}
-
-function nonnegative(text: string): number {
-  return number(text, 'a number from 0 up', (value) => Number.isFinite(value) && value >= 0)
-}
-
-function share(text: string): number {
-  return number(text, 'a number above 0, at most 1', (value) => value > 0 && value <= 1)
-}
-
-function shareFrom0(text: string): number {
-  return number(text, 'a number from 0 to 1', (value) => value >= 0 && value <= 1)
-}
-
-function belowOne(text: string): number {
-  return number(text, 'a number from 0, below 1', (value) => value >= 0 && value < 1)
-}
-
-function above0(text: string): number {
-  return number(text, 'a number above 0', (value) => Number.isFinite(value) && value > 0)
-}
-
-function atLeast1(text: string): number {
-  return number(text, 'a number from 1 up', (value) => Number.isFinite(value) && value >= 1)
-}
-
-/** Of an option that may be given several times. */
-function several(text: string, before: readonly string[] | undefined): string[] {
-  return [...(before ?? []), text]
-}
-
-function rate(text: string): number {
-  const value = parseRate(text)
-  if (value === undefined) throw new InvalidArgumentError('It takes a rate such as 10Mb/s or 2MB/s.')
-  return value
-}
-
-/** Checked here, and read by the run file that it counts instead of. */
-function rateText(text: string): string {
-  rate(text)
-  return text
-}
-
-function bytes(text: string): number {
-  const value = parseBytes(text)
-  if (value === undefined) throw new InvalidArgumentError('It takes a size such as 20GB.')
-  return value
-}
-
-function metricsAt(text: string): string {
-  port(text.slice(text.lastIndexOf(':') + 1))
-  return text
 }

@@ -10,11 +10,11 @@ import { base16 } from 'multiformats/bases/base16'
 
 export interface Ed25519 {
   /** 32 bytes from a seed of 32 bytes. */
-  publicKey(seed: Uint8Array): Uint8Array
+  readonly publicKey: (seed: Uint8Array) => Uint8Array
   /** Signs with that seed; a signature has 64 bytes. */
-  signerOf(seed: Uint8Array): (bytes: Uint8Array) => Uint8Array
+  readonly signerOf: (seed: Uint8Array) => (bytes: Uint8Array) => Uint8Array
   /** False also for what is no signature or no key at all. */
-  verify(signature: Uint8Array, bytes: Uint8Array, key: Uint8Array): boolean
+  readonly verify: (signature: Uint8Array, bytes: Uint8Array, key: Uint8Array) => boolean
 }
 
 export const portableEd25519: Ed25519 = {

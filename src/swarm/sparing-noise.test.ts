@@ -60,9 +60,9 @@ describe('noise without a copy of what comes', () => {
     const secured: object[] = []
     const watched: ReturnType<typeof noise> = (components) => {
       const encrypter = sparingNoise()(components)
-      const { secureInbound } = encrypter
+      const secureInbound = encrypter.secureInbound.bind(encrypter)
       encrypter.secureInbound = async (...given) => {
-        const result = await secureInbound.apply(encrypter, given)
+        const result = await secureInbound(...given)
         secured.push(result.connection)
         return result
       }

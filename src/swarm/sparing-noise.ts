@@ -30,9 +30,10 @@ export function sparingNoise(): MakeEncrypter {
   const make = noise()
   return (components) => {
     const encrypter = make(components)
-    const { secureInbound, secureOutbound } = encrypter
-    encrypter.secureInbound = async (...given) => sparing(await secureInbound.apply(encrypter, given))
-    encrypter.secureOutbound = async (...given) => sparing(await secureOutbound.apply(encrypter, given))
+    const secureInbound = encrypter.secureInbound.bind(encrypter)
+    const secureOutbound = encrypter.secureOutbound.bind(encrypter)
+    encrypter.secureInbound = async (...given) => sparing(await secureInbound(...given))
+    encrypter.secureOutbound = async (...given) => sparing(await secureOutbound(...given))
     return encrypter
   }
 }

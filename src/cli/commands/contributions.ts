@@ -3,9 +3,9 @@ import { GroundswellError, messageOf } from '../../core/index.ts'
 import { type LedgerEntry, verifyLedgerEntry } from '../../run/index.ts'
 import { decodeJoinLink, parsePeerId } from '../../swarm/index.ts'
 import { withHost } from '../ask-host.ts'
+import type { ContributionsCommandLine } from '../command-lines.ts'
 import { absolute, type CommandContext } from '../context.ts'
 import { formatBytes, formatCount, formatTable, printable } from '../format.ts'
-import type { ContributionsCommandLine } from '../program.ts'
 
 interface Total {
   contributions: number

@@ -1,10 +1,10 @@
 /** `export`: a checkpoint as a clean folder of the files that `transformers` reads, and nothing else. */
 import { readCheckpoint, writeCheckpoint } from '../../model/index.ts'
+import type { ExportCommandLine } from '../command-lines.ts'
 import { absolute, type CommandContext } from '../context.ts'
 import { checkRoom, cidOfFile } from '../disk.ts'
 import { usageError } from '../failures.ts'
 import { formatBytes } from '../format.ts'
-import type { ExportCommandLine } from '../program.ts'
 
 export async function exportCheckpoint(
   context: CommandContext,

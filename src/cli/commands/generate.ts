@@ -2,9 +2,9 @@
 import { seededRandom } from '../../core/index.ts'
 import { generate, readCheckpoint } from '../../model/index.ts'
 import { openChosenBackend } from '../backend.ts'
+import type { GenerateCommandLine } from '../command-lines.ts'
 import type { CommandContext } from '../context.ts'
 import { formatCount, printable } from '../format.ts'
-import type { GenerateCommandLine } from '../program.ts'
 
 export async function generateText(
   context: CommandContext,

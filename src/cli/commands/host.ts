@@ -31,6 +31,7 @@ import {
   shortPeerId,
 } from '../../swarm/index.ts'
 import type { CheckpointLoss } from '../checkpoint-loss.ts'
+import type { HostCommandLine } from '../command-lines.ts'
 import { absolute, type CommandContext, loadRunFile } from '../context.ts'
 import { checkRoom, cidOfFile } from '../disk.ts'
 import { formatBytes, formatCount, formatLoss } from '../format.ts'
@@ -40,8 +41,7 @@ import { recallRun, rememberRun } from '../known-run.ts'
 import { hostMetrics } from '../metrics.ts'
 import { startMetrics } from '../metrics-server.ts'
 import type { PreparedRun } from '../prepare.ts'
-import type { HostCommandLine } from '../program.ts'
-import type { RunFile } from '../run-file.ts'
+import type { RunFile } from '../run-file-schema.ts'
 import { swarmTable } from '../swarm-table.ts'
 import { ownerFiles } from './owner.ts'
 

@@ -1,8 +1,8 @@
 /** `init`: writes a commented run file, and never over another. */
 import { basename, extname } from 'node:path'
+import type { InitCommandLine } from '../command-lines.ts'
 import type { CommandContext } from '../context.ts'
 import { usageError } from '../failures.ts'
-import type { InitCommandLine } from '../program.ts'
 import { runFileTemplate } from '../run-file-template.ts'
 
 export async function init(context: CommandContext, file: string, options: InitCommandLine): Promise<void> {

@@ -29,6 +29,7 @@ import {
   shortPeerId,
 } from '../../swarm/index.ts'
 import { openChosenBackend } from '../backend.ts'
+import type { JoinCommandLine } from '../command-lines.ts'
 import { absolute, type CommandContext } from '../context.ts'
 import { usageError } from '../failures.ts'
 import { formatBytes, formatCount, formatLoss } from '../format.ts'
@@ -36,7 +37,6 @@ import { openFreeHome, openHome } from '../home.ts'
 import { peerMetrics } from '../metrics.ts'
 import { startMetrics } from '../metrics-server.ts'
 import type { Output } from '../output.ts'
-import type { JoinCommandLine } from '../program.ts'
 
 const statusEveryMs = 250
 const plainEveryMs = 10_000

@@ -4,9 +4,9 @@ import { GroundswellError } from '../../core/index.ts'
 import type { ControlAction, RoundPolicy } from '../../run/index.ts'
 import { decodeJoinLink, loadIdentity } from '../../swarm/index.ts'
 import { withHost } from '../ask-host.ts'
+import type { LimitsCommandLine } from '../command-lines.ts'
 import { absolute, type CommandContext } from '../context.ts'
 import { usageError } from '../failures.ts'
-import type { LimitsCommandLine } from '../program.ts'
 import { whyOf } from './status.ts'
 
 export const ownerFiles = { key: 'owner.pem', link: 'link' } as const

@@ -2,12 +2,12 @@
 import { join } from 'node:path'
 import { systemClock } from '../../core/index.ts'
 import { loadOrCreateIdentity, startRelay } from '../../swarm/index.ts'
+import type { RelayCommandLine } from '../command-lines.ts'
 import { absolute, type CommandContext } from '../context.ts'
 import { formatBytes, formatCount } from '../format.ts'
 import { openHome } from '../home.ts'
 import { relayMetrics } from '../metrics.ts'
 import { startMetrics } from '../metrics-server.ts'
-import type { RelayCommandLine } from '../program.ts'
 
 const redrawEveryMs = 1000
 const plainEveryMs = 10_000

@@ -11,10 +11,10 @@ import {
   verifyLedgerEntry,
 } from '../../run/index.ts'
 import { openSignedRequest, type PeerId, parsePeerId } from '../../swarm/index.ts'
+import type { ReplayCommandLine } from '../command-lines.ts'
 import type { CommandContext } from '../context.ts'
 import { formatBytes, formatCount, printable } from '../format.ts'
 import { openLogToRead } from '../open-log.ts'
-import type { ReplayCommandLine } from '../program.ts'
 
 const claimSchema = z.object({ steps: z.number(), tokens: z.number(), loss: z.number() })
 

@@ -1,10 +1,10 @@
 /** `score`: how likely a model finds a text, token by token and in bits per byte. */
 import { readCheckpoint, scoreText as score } from '../../model/index.ts'
 import { openChosenBackend } from '../backend.ts'
+import type { ScoreCommandLine } from '../command-lines.ts'
 import type { CommandContext } from '../context.ts'
 import { usageError } from '../failures.ts'
 import { formatTable } from '../format.ts'
-import type { ScoreCommandLine } from '../program.ts'
 import { createProgress } from '../progress.ts'
 
 /** Texts of more tokens are summed up; `--json` always gives every token. */

@@ -3,6 +3,7 @@ import { systemClock } from '../../core/index.ts'
 import type { HostClient, LedgerEntry, PublicStatus } from '../../run/index.ts'
 import { decodeJoinLink } from '../../swarm/index.ts'
 import { withHost } from '../ask-host.ts'
+import type { StatusCommandLine } from '../command-lines.ts'
 import type { CommandContext } from '../context.ts'
 import {
   asWords,
@@ -13,7 +14,6 @@ import {
   formatTable,
   printable,
 } from '../format.ts'
-import type { StatusCommandLine } from '../program.ts'
 
 const everyMs = 1000
 /** Entries of the log that are looked through for refusals: one page of the ledger. */

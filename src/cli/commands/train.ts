@@ -15,14 +15,14 @@ import {
   type TrainingProgress,
 } from '../../train/index.ts'
 import { openChosenBackend } from '../backend.ts'
+import type { DataShare, TrainCommandLine } from '../command-lines.ts'
 import { absolute, type CommandContext, loadRunFile } from '../context.ts'
 import { checkRoom, cidOfFile } from '../disk.ts'
 import { usageError } from '../failures.ts'
 import { formatCount, formatDuration, formatLoss } from '../format.ts'
 import { type PreparedRun, prepareRun } from '../prepare.ts'
-import type { DataShare, TrainCommandLine } from '../program.ts'
 import { createProgress } from '../progress.ts'
-import type { RunFile } from '../run-file.ts'
+import type { RunFile } from '../run-file-schema.ts'
 
 /** Steps over which the reported training loss is averaged. */
 const lossWindow = 20

@@ -9,8 +9,8 @@ import {
   type WorldSettings,
 } from '../../run/index.ts'
 import { createSyncMethod, type SyncSettings, syncSettingsSchema } from '../../sync/index.ts'
+import type { SimulateCommandLine } from '../command-lines.ts'
 import { usageError } from '../failures.ts'
-import type { SimulateCommandLine } from '../program.ts'
 
 export interface SimulateSettings {
   readonly sync: SyncSettings
