@@ -10,7 +10,7 @@ import { encodeEvent, type RunEvent } from '../src/run/events.ts'
 import { createRun, step } from '../src/run/reducer.ts'
 import type { RunState } from '../src/run/state.ts'
 import { type PeerId, peerIdOf } from '../src/swarm/index.ts'
-import { heldBytes } from './run/heap.ts'
+import { heldBytes } from '../test/held-bytes.ts'
 
 const kinds = ['join', 'ready', 'open', 'contribute', 'close'] as const
 type Kind = (typeof kinds)[number]
@@ -237,14 +237,16 @@ function print(results: readonly Figures[]): void {
       each.logBytes.toFixed(0),
     ]),
   ]
-  const flatness = (of: (figures: Figures) => number): string => {
-    const values = results.map(of)
-    return (Math.max(...values) / Math.min(...values)).toFixed(2)
-  }
   process.stdout.write(
     `Per member; open, contribute, close and log bytes: per member and round\n${rows
       .map((row) => `| ${row.join(' | ')} |`)
       .join('\n')}\n` +
-      `Largest against smallest: time of a round ${flatness((each) => each.roundMicroseconds)}, state ${flatness((each) => each.stateBytes)} (target 1.5 each).\n`,
+      `Largest against smallest: time of a round ${flatness(results, (each) => each.roundMicroseconds)}, state ${flatness(results, (each) => each.stateBytes)} (target 1.5 each).\n`,
   )
+}
+
+/** The largest of the values against the smallest. */
+export function flatness<Result>(results: readonly Result[], of: (result: Result) => number): string {
+  const values = results.map(of)
+  return (Math.max(...values) / Math.min(...values)).toFixed(2)
 }

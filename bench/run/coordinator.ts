@@ -6,7 +6,8 @@ import {
   type SimulationReport,
   simulate,
 } from '../../src/run/index.ts'
-import { runReducerBench } from '../run-reducer.ts'
+import { flatness, runReducerBench } from '../run-reducer.ts'
+import { median } from '../tables/markdown.ts'
 import { type HostCost, measureHostCost } from './host-cost.ts'
 import type { Measure } from './measure.ts'
 
@@ -33,8 +34,8 @@ export const coordinator: Measure = {
       const host = hosts.get(members)!
       results.push({
         ...figures.find((each) => each.members === members)!,
-        hostMicroseconds: mean(host.map(({ microseconds }) => microseconds)),
-        hostBytes: mean(host.map(({ hostBytes }) => hostBytes)),
+        hostMicroseconds: median(host.map(({ microseconds }) => microseconds)),
+        hostBytes: median(host.map(({ hostBytes }) => hostBytes)),
         rounds,
         simulationMicroseconds: (1000 * elapsedMs) / members / rounds,
         events: report.events,
@@ -75,11 +76,6 @@ async function hostCosts(progress: (text: string) => void): Promise<Map<number, 
   return costs
 }
 
-function flatness<Result>(results: readonly Result[], of: (result: Result) => number): string {
-  const values = results.map(of)
-  return (Math.max(...values) / Math.min(...values)).toFixed(2)
-}
-
 /** Between one size and the next, so that what a host without members holds does not count. */
 function more(results: readonly { readonly members: number; readonly hostBytes: number }[]): string {
   const bytes = results.map((each) => each.hostBytes * each.members)
@@ -87,10 +83,6 @@ function more(results: readonly { readonly members: number; readonly hostBytes: 
     return (bytes[i + 1]! - bytes[i]!) / (members - results[i]!.members)
   })
   return steps.map((each) => each.toFixed(0)).join(' and ')
-}
-
-function mean(values: readonly number[]): number {
-  return values.reduce((sum, value) => sum + value, 0) / values.length
 }
 
 function simulated(peers: number, rounds: number, seed: number): Promise<SimulationReport> {

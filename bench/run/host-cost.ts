@@ -30,11 +30,9 @@ import {
   type Transport,
 } from '../../src/swarm/index.ts'
 import { createSyncMethod, type SyncMethod } from '../../src/sync/index.ts'
-import { heldBytes } from './heap.ts'
+import { heldBytes } from '../../test/held-bytes.ts'
 
 export interface HostCost {
-  readonly members: number
-  readonly rounds: number
   /** Processor time of its thread, collecting garbage included as far as it stops it, per member and round. */
   readonly microseconds: number
   /** Kept by the host between two rounds, per member. */
@@ -73,7 +71,7 @@ async function measureHere(members: number, rounds: number): Promise<HostCost> {
       ...{ quorum: 1, graceMs: 3_600_000, maxRoundMs: 3_600_000, vanishAfterMs: 3_600_000 },
     },
   })
-  const company = await Company.make(members, network, createSyncMethod(manifest.sync))
+  const company = new Company(members, network, createSyncMethod(manifest.sync))
   const before = await heldBytes()
   const transport = memoryTransport({ self: identity.peerId, network })
   const host = await openHost({
@@ -93,7 +91,7 @@ async function measureHere(members: number, rounds: number): Promise<HostCost> {
       await company.forget()
     }
     const hostBytes = ((await heldBytes()) - before) / members
-    return { members, rounds, microseconds: spentMicroseconds / members / rounds, hostBytes }
+    return { microseconds: spentMicroseconds / members / rounds, hostBytes }
   } finally {
     await host.stop()
     await log.close()
@@ -117,17 +115,13 @@ class Company {
   private sign!: readonly ((kind: string, body: unknown) => Promise<Uint8Array>)[]
   private hostPeer!: PeerId
 
-  private constructor(identities: readonly Identity[], network: MemoryNetwork, method: SyncMethod) {
+  constructor(count: number, network: MemoryNetwork, method: SyncMethod) {
+    const identities = Array.from({ length: count }, (_, i) => identityFromSeed(seedOf(i + 2)))
     this.identities = identities
     this.method = method
     this.blobs = memoryBlobs()
     this.transports = identities.map(({ peerId: self }) => memoryTransport({ self, network }))
     for (const transport of this.transports) serveBlobs(transport, this.blobs)
-  }
-
-  static async make(count: number, network: MemoryNetwork, method: SyncMethod): Promise<Company> {
-    const identities = Array.from({ length: count }, (_, i) => identityFromSeed(seedOf(i + 2)))
-    return new Company(identities, network, method)
   }
 
   async join(host: Host, hostTransport: Transport, clock: VirtualClock): Promise<void> {

@@ -12,6 +12,20 @@ export interface DataShare {
   readonly replicas: number
 }
 
+/** Of what others reach over the network. */
+interface ReachableCommandLine {
+  readonly listen?: readonly string[]
+  readonly announce?: readonly string[]
+  readonly metrics?: string
+  readonly home?: string
+}
+
+/** Of what computes, where no run file says with what. */
+interface ComputingCommandLine {
+  readonly backend: string
+  readonly threads: number
+}
+
 export interface TrainCommandLine {
   readonly data?: string
   readonly steps?: number
@@ -24,18 +38,14 @@ export interface TrainCommandLine {
   readonly share?: DataShare
 }
 
-export interface HostCommandLine extends Omit<TrainCommandLine, 'restart' | 'share'> {
-  readonly listen?: readonly string[]
-  readonly announce?: readonly string[]
+export interface HostCommandLine extends Omit<TrainCommandLine, 'restart' | 'share'>, ReachableCommandLine {
   readonly relay?: readonly string[]
   readonly also?: readonly string[]
   readonly up?: string
   readonly down?: string
-  readonly metrics?: string
   readonly log?: string
   readonly identity?: string
   readonly owner?: readonly string[]
-  readonly home?: string
   readonly host?: string
   readonly port?: number
 }
@@ -67,46 +77,32 @@ export interface ReplayCommandLine {
   readonly peer?: string
 }
 
-export interface RelayCommandLine {
+export interface RelayCommandLine extends ReachableCommandLine {
   readonly port: number
-  readonly listen?: readonly string[]
-  readonly announce?: readonly string[]
   readonly bytesPerDay?: number
   readonly rate?: number
   readonly reservations?: number
-  readonly metrics?: string
-  readonly home?: string
 }
 
-export interface JoinCommandLine {
-  readonly listen?: readonly string[]
-  readonly announce?: readonly string[]
+export interface JoinCommandLine extends ReachableCommandLine, ComputingCommandLine {
   readonly relay?: readonly string[]
   readonly up?: number
   readonly down?: number
-  readonly metrics?: string
   readonly name?: string
-  readonly backend: string
-  readonly threads: number
-  readonly home?: string
   readonly out?: string
 }
 
-export interface GenerateCommandLine {
+export interface GenerateCommandLine extends ComputingCommandLine {
   readonly tokens: number
   readonly temperature: number
   readonly topK?: number
   readonly topP?: number
   readonly seed: number
-  readonly backend: string
-  readonly threads: number
 }
 
-export interface ScoreCommandLine {
+export interface ScoreCommandLine extends ComputingCommandLine {
   readonly text?: string
   readonly file?: string
-  readonly backend: string
-  readonly threads: number
 }
 
 export interface ExportCommandLine {
@@ -118,7 +114,7 @@ export interface InitCommandLine {
   readonly data: string
 }
 
-export interface SimulateCommandLine {
+export interface SimulateCommandLine extends ComputingCommandLine {
   readonly peers?: number
   readonly rounds: number
   readonly seed: number
@@ -141,7 +137,5 @@ export interface SimulateCommandLine {
   readonly staleness: number
   readonly train: 'none' | 'toy' | 'llama'
   readonly data?: string
-  readonly backend: string
-  readonly threads: number
   readonly trace?: string
 }

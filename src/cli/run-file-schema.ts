@@ -1,5 +1,6 @@
 /** What a run file holds: every section and key with its bounds and its default, and what must fit together. */
 import { z } from 'zod'
+import type { RoundPolicy } from '../run/index.ts'
 import { type SyncSettings, syncSettingsSchema } from '../sync/index.ts'
 import { type TrainingSettings, trainingSchema } from '../train/index.ts'
 import { parseRate } from './units.ts'
@@ -39,7 +40,16 @@ interface DataSection {
   readonly heldOutFraction: number
 }
 
-interface RunSection {
+interface RunSection
+  extends Pick<
+    RoundPolicy,
+    | 'maximumStaleness'
+    | 'maximumSpeedup'
+    | 'rewarmSteps'
+    | 'maximumStrikes'
+    | 'expulsionRounds'
+    | 'maximumNormFactor'
+  > {
   readonly name: string
   readonly host: string
   readonly port: number
@@ -55,12 +65,6 @@ interface RunSection {
   readonly vanishAfterSeconds: number
   /** Once enough are ready, how long to wait for those who still fetch. */
   readonly warmupSeconds: number
-  readonly maximumStaleness: number
-  readonly maximumSpeedup: number
-  readonly rewarmSteps: number
-  readonly maximumStrikes: number
-  readonly expulsionRounds: number
-  readonly maximumNormFactor: number
   /** Multiaddresses: instead of host and port, to tell others, of relays, of a second host of this run. */
   readonly listen?: string[] | undefined
   readonly announce?: string[] | undefined

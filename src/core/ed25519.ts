@@ -33,21 +33,17 @@ export const portableEd25519: Ed25519 = {
 export function nativeEd25519(): Ed25519 | undefined {
   const crypto = globalThis.process?.getBuiltinModule?.('node:crypto')
   if (crypto === undefined) return undefined
-  const privateKey = (seed: Uint8Array): ReturnType<typeof crypto.createPrivateKey> =>
-    crypto.createPrivateKey({
-      key: concatenated(privatePrefix, seed) as Buffer,
-      ...({ format: 'der', type: 'pkcs8' } as const),
-    })
   return {
     publicKey: portableEd25519.publicKey,
     signerOf: (seed) => {
-      const key = privateKey(seed)
+      const der = Buffer.concat([pkcs8Prefix, seed])
+      const key = crypto.createPrivateKey({ key: der, format: 'der', type: 'pkcs8' })
       return (bytes) => new Uint8Array(crypto.sign(null, bytes, key))
     },
     verify: (signature, bytes, key) => {
       if (signature.byteLength !== 64 || key.byteLength !== 32 || isWeak(key)) return false
       try {
-        const der = concatenated(publicPrefix, key) as Buffer
+        const der = Buffer.concat([spkiPrefix, key])
         return crypto.verify(null, bytes, { key: der, format: 'der', type: 'spki' }, signature)
       } catch {
         return false // not a point on the curve
@@ -61,9 +57,10 @@ export function fastestEd25519(): Ed25519 {
   return nativeEd25519() ?? portableEd25519
 }
 
-// DER up to the 32 bytes of the key: SubjectPublicKeyInfo and OneAsymmetricKey with id-Ed25519 (RFC 8410 §4 and §7)
-const publicPrefix = base16.baseDecode('302a300506032b6570032100')
-const privatePrefix = base16.baseDecode('302e020100300506032b657004220420')
+// SubjectPublicKeyInfo with id-Ed25519 (1.3.101.112), up to the 32 bytes of the key: RFC 8410 §4
+const spkiPrefix = base16.baseDecode('302a300506032b6570032100')
+/** OneAsymmetricKey v1 with id-Ed25519 and a CurvePrivateKey, up to its 32 bytes: RFC 8410 §7. */
+export const pkcs8Prefix: Uint8Array = base16.baseDecode('302e020100300506032b657004220420')
 
 /** The y of the points whose order divides 8, that is 0, ±1 and the two of order 8; of each x there are up to two. */
 const smallOrder: ReadonlySet<string> = new Set([
@@ -80,11 +77,4 @@ function isWeak(key: Uint8Array): boolean {
   y[31]! &= 0x7f // the sign of x
   const beyondTheField = y[31] === 0x7f && y[0]! >= 0xed && y.subarray(1, 31).every((byte) => byte === 0xff)
   return beyondTheField || smallOrder.has(base16.baseEncode(y))
-}
-
-function concatenated(a: Uint8Array, b: Uint8Array): Uint8Array {
-  const both = new Uint8Array(a.byteLength + b.byteLength)
-  both.set(a)
-  both.set(b, a.byteLength)
-  return both
 }

@@ -2,9 +2,8 @@
  * Who a peer is: an Ed25519 key, which is its libp2p PeerId and signs its envelopes. Written as PKCS #8 in PEM
  * (RFC 8410), which openssl and every other tool can read. Runs in a browser; the file is in identity-file.ts.
  */
-import { base16 } from 'multiformats/bases/base16'
 import { base64pad } from 'multiformats/bases/base64'
-import { ed25519Signer, GroundswellError, type Signer } from '../core/index.ts'
+import { ed25519Signer, GroundswellError, pkcs8Prefix, type Signer } from '../core/index.ts'
 import { type PeerId, peerIdOf } from './peer-id.ts'
 
 export interface Identity {
@@ -25,8 +24,6 @@ export function identityFromSeed(seed: Uint8Array): Identity {
   return { peerId: peerIdOf(signer.publicKey), signer, seed: seed.slice() }
 }
 
-// OneAsymmetricKey v1 with algorithm 1.3.101.112 (id-Ed25519) and a CurvePrivateKey of 32 bytes: RFC 8410 §7
-const pkcs8Prefix = base16.baseDecode('302e020100300506032b657004220420')
 const pem = { begin: '-----BEGIN PRIVATE KEY-----', end: '-----END PRIVATE KEY-----' }
 
 export function identityToPem({ seed }: Pick<Identity, 'seed'>): string {

@@ -4,6 +4,7 @@ import { tcp } from '@libp2p/tcp'
 import { yamux } from '@libp2p/yamux'
 import { createLibp2p, type Libp2p } from 'libp2p'
 import { afterEach, describe, expect, test } from 'vitest'
+import { overriding } from './overriding.ts'
 import { sparingNoise } from './sparing-noise.ts'
 
 const protocol = '/groundswell/test/1'
@@ -61,12 +62,13 @@ describe('noise without a copy of what comes', () => {
     const watched: ReturnType<typeof noise> = (components) => {
       const encrypter = sparingNoise()(components)
       const secureInbound = encrypter.secureInbound.bind(encrypter)
-      encrypter.secureInbound = async (...given) => {
-        const result = await secureInbound(...given)
-        secured.push(result.connection)
-        return result
-      }
-      return encrypter
+      return overriding(encrypter, {
+        secureInbound: async (...given) => {
+          const result = await secureInbound(...given)
+          secured.push(result.connection)
+          return result
+        },
+      })
     }
     const [from, to] = [await running(noise()), await running(watched)]
     expect(Buffer.compare(await received(from, to), content)).toBe(0)

@@ -5,6 +5,7 @@
  * frames of 1,200 bytes and more (its crypto/index.ts). Where the library is built otherwise, nothing is changed.
  */
 import { noise } from '@libp2p/noise'
+import { overriding } from './overriding.ts'
 
 type MakeEncrypter = ReturnType<typeof noise>
 type Encrypter = ReturnType<MakeEncrypter>
@@ -15,8 +16,6 @@ type Frame = Uint8Array | Pieces
 
 interface Pieces {
   readonly byteLength: number
-  /** A part of it in pieces, not copied. */
-  sublist(start: number, end: number): Pieces
   /** A part of it in one piece, copied where it lies in several. */
   subarray(start: number, end: number): Uint8Array
 }
@@ -32,9 +31,10 @@ export function sparingNoise(): MakeEncrypter {
     const encrypter = make(components)
     const secureInbound = encrypter.secureInbound.bind(encrypter)
     const secureOutbound = encrypter.secureOutbound.bind(encrypter)
-    encrypter.secureInbound = async (...given) => sparing(await secureInbound(...given))
-    encrypter.secureOutbound = async (...given) => sparing(await secureOutbound(...given))
-    return encrypter
+    return overriding(encrypter, {
+      secureInbound: async (...given) => sparing(await secureInbound(...given)),
+      secureOutbound: async (...given) => sparing(await secureOutbound(...given)),
+    })
   }
 }
 
@@ -49,9 +49,5 @@ function sparing(secured: Secured): Secured {
 
 function withoutBuffer(frame: Frame): Frame {
   if (frame instanceof Uint8Array || frame.byteLength < leastForNode) return frame
-  return {
-    byteLength: frame.byteLength,
-    sublist: (start, end) => frame.sublist(start, end),
-    subarray: () => nothing,
-  }
+  return overriding(frame, { subarray: () => nothing })
 }

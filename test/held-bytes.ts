@@ -6,9 +6,9 @@ import { runInNewContext } from 'node:vm'
 export async function heldBytes(): Promise<number> {
   setFlagsFromString('--expose-gc')
   const collect = runInNewContext('gc') as () => void
-  for (let turn = 0; turn < 4; turn++) {
+  for (let turn = 0; turn < 5; turn++) {
     collect()
-    await setTimeout(10) // what is held weakly, as signals are, goes between turns of the event loop
+    await setTimeout(50) // what is held weakly, as signals are, goes between turns of the event loop
   }
   const { heapUsed, arrayBuffers } = process.memoryUsage()
   return heapUsed + arrayBuffers
