@@ -1,72 +1,38 @@
 /**
  * The two-dimensional orthonormal cosine transform (DCT-II) of small tiles and its inverse, for methods that pick the
- * largest coefficients of a momentum rather than its largest values. Peers must agree on the signs of what comes back, so
- * every operation is one that IEEE 754 fixes, cosines included; engines' own differ in the last bits.
+ * largest coefficients of a momentum rather than its largest values. Every operation is one that IEEE 754 fixes, so that
+ * peers agree on the signs of what comes back.
  *
  * One transform is Lee's recursion (IEEE ASSP 32(6), 1984), which halves even lengths: with αᵢ = xᵢ + xₙ₋₁₋ᵢ and
  * βᵢ = (xᵢ − xₙ₋₁₋ᵢ)/(2 cos(π(2i+1)/2n)), the even coefficients are the transform of α, the odd ones neighbours' sums of
- * that of β. An odd rest is multiplied out. It runs over all columns of a tile at once.
+ * that of β. An odd rest is multiplied out. It runs over all columns of a tile at once; where there is WebAssembly, most
+ * tiles go through dct-kernels.ts instead, with the same results.
  */
-
-/** cos(π·numerator/denominator), by its series in the first eighth of the circle. */
-export function cosineOfPi(numerator: number, denominator: number): number {
-  const around = 2 * denominator
-  let part = numerator % around
-  if (part < 0) part += around
-  if (part > denominator) part = around - part // cos(2π − x) = cos x
-  const negative = 2 * part > denominator
-  if (negative) part = denominator - part // cos(π − x) = −cos x
-  const value =
-    4 * part <= denominator
-      ? cosineSeries(Math.PI * (part / denominator))
-      : sineSeries(Math.PI * ((denominator - 2 * part) / (2 * denominator)))
-  return negative ? -value : value
-}
-
-function cosineSeries(x: number): number {
-  const square = x * x
-  let term = 1
-  let sum = 0
-  for (let i = 0; i <= 20; i += 2) {
-    sum += term
-    term *= -square / ((i + 1) * (i + 2))
-  }
-  return sum
-}
-
-function sineSeries(x: number): number {
-  const square = x * x
-  let term = x
-  let sum = 0
-  for (let i = 1; i <= 21; i += 2) {
-    sum += term
-    term *= -square / ((i + 1) * (i + 2))
-  }
-  return sum
-}
-
-/** What the transforms of one length need. */
-interface Length {
-  /** Even lengths: 1/(2 cos(π(2i+1)/2n)) for the first half. */
-  readonly factors: Float64Array
-  /** Odd lengths: cos(π(2i+1)k/2n) at k·n + i. */
-  readonly cosines: Float64Array
-}
+import { type LengthConstants, lengthConstants, rowScales } from './dct-constants.ts'
+import { TileKernels } from './dct-kernels.ts'
+import { wholeTile } from './tiles.ts'
 
 export class TileTransform {
-  private readonly lengths = new Map<number, Length>()
-  private readonly spare: Float64Array
-  private readonly turned: Float64Array
+  /** [4096]; what is to be transformed is put here, and taken from here. */
+  readonly tile: Float64Array
+  private readonly kernels: TileKernels | null
+  private readonly lengths = new Map<number, LengthConstants>()
+  private readonly spare = new Float64Array(wholeTile)
+  private readonly turned = new Float64Array(wholeTile)
 
-  /** For tiles of up to `size` values. */
-  constructor(size: number) {
-    this.spare = new Float64Array(size)
-    this.turned = new Float64Array(size)
+  /** @param kernels what does it for tiles that it fits; null for nothing but this class */
+  constructor(kernels: TileKernels | null = kernelsIfAny()) {
+    this.kernels = kernels
+    this.tile = kernels?.tile ?? new Float64Array(wholeTile)
   }
 
-  /** In place; `tile` is [height, width]. */
-  forward(tile: Float64Array, height: number, width: number): void {
-    const { spare, turned } = this
+  /** Of `tile` as [height, width]. */
+  forward(height: number, width: number): void {
+    const { kernels, tile, spare, turned } = this
+    if (kernels?.fits(height, width)) {
+      kernels.run('forward', height, width)
+      return
+    }
     this.forwardAxis(tile, spare, 0, height, width)
     scaleRows(tile, height, width)
     transpose(tile, turned, height, width)
@@ -75,9 +41,13 @@ export class TileTransform {
     transpose(turned, tile, width, height)
   }
 
-  /** In place; `tile` is [height, width]. */
-  inverse(tile: Float64Array, height: number, width: number): void {
-    const { spare, turned } = this
+  /** Of `tile` as [height, width]. */
+  inverse(height: number, width: number): void {
+    const { kernels, tile, spare, turned } = this
+    if (kernels?.fits(height, width)) {
+      kernels.run('inverse', height, width)
+      return
+    }
     scaleRows(tile, height, width)
     this.inverseAxis(tile, spare, 0, height, width)
     transpose(tile, turned, height, width)
@@ -233,30 +203,27 @@ export class TileTransform {
     rows.set(spare.subarray(from * width, (from + n) * width), from * width)
   }
 
-  private length(n: number): Length {
+  private length(n: number): LengthConstants {
     let length = this.lengths.get(n)
     if (length === undefined) {
-      const even = n % 2 === 0
-      length = {
-        factors: Float64Array.from(
-          { length: even ? n / 2 : 0 },
-          (_, i) => 0.5 / cosineOfPi(2 * i + 1, 2 * n),
-        ),
-        cosines: Float64Array.from({ length: even ? 0 : n * n }, (_, at) => {
-          const k = Math.floor(at / n)
-          return cosineOfPi((2 * (at - k * n) + 1) * k, 2 * n)
-        }),
-      }
+      length = lengthConstants(n)
       this.lengths.set(n, length)
     }
     return length
   }
 }
 
-/** Row 0 by √(1/n), the others by √(2/n): what makes the transform orthonormal. */
+/** A page may forbid WebAssembly, and old engines lack its vectors. */
+function kernelsIfAny(): TileKernels | null {
+  try {
+    return new TileKernels()
+  } catch {
+    return null
+  }
+}
+
 function scaleRows(rows: Float64Array, n: number, width: number): void {
-  const first = Math.sqrt(1 / n)
-  const others = Math.sqrt(2 / n)
+  const { first, others } = rowScales(n)
   for (let c = 0; c < width; c++) rows[c] = rows[c]! * first
   for (let i = width; i < n * width; i++) rows[i] = rows[i]! * others
 }

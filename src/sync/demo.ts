@@ -30,7 +30,7 @@ import {
   sparseFormat,
 } from './sparse-update.ts'
 import { readState, requireSize, type StateFormat, stateFormatBytes, writeState } from './state-format.ts'
-import { forEachTile, tilingOf, wholeTile } from './tiles.ts'
+import { forEachTile, tilingOf } from './tiles.ts'
 import { allWithin, largestMagnitude, refuse, refusedLocal, refusedState } from './wire.ts'
 
 export interface DemoOptions {
@@ -82,6 +82,7 @@ function decoupledMomentum(
   const arrays = overlaps ? 2 : 1
   const stateFormat: StateFormat = { magic: 'GSST', method, version, counters: 0, arrays }
   const localFormat: StateFormat = { magic: 'GSLO', method, version, counters: 1, arrays }
+  const transform = new TileTransform()
 
   return {
     id: `${method}/${version}`,
@@ -110,7 +111,6 @@ function decoupledMomentum(
 
     encodeUpdate: ({ local, values: gradient, learningRate }, layout) => {
       requireSize(gradient, layout)
-      const transform = new TileTransform(wholeTile)
       const momentum = new Float32Array(layout.totalSize)
       const sent = overlaps ? new Float32Array(layout.totalSize) : undefined
       const coefficients = new Float32Array(sumsFor(layout.entries).length)
@@ -127,9 +127,7 @@ function decoupledMomentum(
             momentum[i] = value
           }
           const tensor = coefficients.subarray(0, size)
-          transformTiles(entry, momentum.subarray(offset, offset + size), tensor, (tile, height, width) =>
-            transform.forward(tile, height, width),
-          )
+          transformTiles(transform, 'forward', entry, momentum.subarray(offset, offset + size), tensor)
           return { values: tensor, quantum: 0 }
         },
         (entry, { places, values: read }) => {
@@ -139,9 +137,7 @@ function decoupledMomentum(
             const place = places[i]!
             tensor[place] = values === 'sign' ? coefficients[place]! : read[i]!
           }
-          transformTiles(entry, tensor, tensor, (tile, height, width) =>
-            transform.inverse(tile, height, width),
-          )
+          transformTiles(transform, 'inverse', entry, tensor, tensor)
           for (let i = 0; i < size; i++) {
             if (sent === undefined) momentum[offset + i] = momentum[offset + i]! - tensor[i]!
             else sent[offset + i] = tensor[i]!
@@ -157,7 +153,6 @@ function decoupledMomentum(
       const { layout } = state
       const { learningRate } = context
       const shares = sharesOf(contributions)
-      const transform = new TileTransform(wholeTile)
       const keep = 1 - learningRate * weightDecay
       const parameters = new Float32Array(layout.totalSize)
       const pending = state.pending === undefined ? undefined : new Float32Array(layout.totalSize)
@@ -167,7 +162,7 @@ function decoupledMomentum(
         const sum = sums.subarray(0, size).fill(0)
         const tensors = contributions.map(({ update }) => update.tensors[index]!)
         addSparseShares(sum, tensors, shares, average, context)
-        transformTiles(entry, sum, sum, (tile, height, width) => transform.inverse(tile, height, width))
+        transformTiles(transform, 'inverse', entry, sum, sum)
         for (let i = 0; i < size; i++) {
           const at = offset + i
           const fresh = Math.sign(sum[i]!)
@@ -206,20 +201,21 @@ function decoupledMomentum(
 
 /** Transforms a tensor tile by tile from `source` into `target`, which may be the same. */
 function transformTiles(
+  transform: TileTransform,
+  direction: 'forward' | 'inverse',
   entry: TensorEntry,
   source: Float32Array | Float64Array,
   target: Float32Array | Float64Array,
-  transform: (tile: Float64Array, height: number, width: number) => void,
 ): void {
   const tiling = tilingOf(entry)
   const { columns } = tiling
-  const tile = new Float64Array(wholeTile)
+  const { tile } = transform
   forEachTile(tiling, (offset, height, width) => {
     for (let row = 0; row < height; row++) {
       const start = offset + row * columns
       for (let i = 0; i < width; i++) tile[row * width + i] = source[start + i]!
     }
-    transform(tile, height, width)
+    transform[direction](height, width)
     for (let row = 0; row < height; row++) {
       const start = offset + row * columns
       for (let i = 0; i < width; i++) target[start + i] = tile[row * width + i]!
