@@ -24,6 +24,8 @@ export interface HostClientInit {
 }
 
 const dialTimeoutMs = 5000
+/** A host that merges a large model, or whose machine is busy, may not answer for longer than one dial waits. */
+const connectForMs = 20_000
 const answerTimeoutMs = 20_000
 
 export class HostClient {
@@ -35,20 +37,27 @@ export class HostClient {
     this.messages = signedMessages({ ...init, runId: init.link.runId })
   }
 
-  /** Dials the addresses of the link. @throws GroundswellError `join/unreachable` */
+  /**
+   * Dials the addresses of the link: again for 20 s where one of them keeps silent, once where all say that nobody is there.
+   * @throws GroundswellError `join/unreachable`
+   */
   async connect(signal?: AbortSignal): Promise<void> {
-    const { link, transport } = this.init
-    let cause: unknown
-    for (const address of link.addresses) {
-      try {
-        await transport.dial(address, { timeoutMs: dialTimeoutMs, ...(signal && { signal }) })
-        return
-      } catch (thrown) {
-        signal?.throwIfAborted()
-        cause = thrown
+    const { link, transport, clock } = this.init
+    const startedMs = clock.steady()
+    for (;;) {
+      const failures: unknown[] = []
+      for (const address of link.addresses) {
+        try {
+          await transport.dial(address, { timeoutMs: dialTimeoutMs, ...(signal && { signal }) })
+          return
+        } catch (thrown) {
+          signal?.throwIfAborted()
+          failures.push(thrown)
+        }
       }
+      const silent = failures.some((each) => each instanceof GroundswellError && each.code === 'peer/timeout')
+      if (!silent || clock.steady() - startedMs >= connectForMs) throw unreachableHost(link, failures.at(-1))
     }
-    throw unreachableHost(link, cause)
   }
 
   status(signal?: AbortSignal): Promise<PublicStatus> {
