@@ -61,8 +61,8 @@ interface RunSection
   readonly graceSeconds: number
   /** A round closes after so long with whatever it has. */
   readonly maxRoundSeconds: number
-  /** Silence after which a peer counts as gone. */
-  readonly vanishAfterSeconds: number
+  /** Silence after which a peer counts as gone; what the model's size asks for unless stated. */
+  readonly vanishAfterSeconds?: number | undefined
   /** Once enough are ready, how long to wait for those who still fetch. */
   readonly warmupSeconds: number
   /** Multiaddresses: instead of host and port, to tell others, of relays, of a second host of this run. */
@@ -190,7 +190,7 @@ export const runFileSchema: z.ZodType<RunFile> = z
         quorum: z.number().gt(0).max(1).default(0.67),
         graceSeconds: z.number().nonnegative().max(86_400).default(10),
         maxRoundSeconds: z.number().min(1).max(604_800).default(3600),
-        vanishAfterSeconds: z.number().min(0.5).max(3600).default(15),
+        vanishAfterSeconds: z.number().min(0.5).max(3600).optional(),
         warmupSeconds: z.number().nonnegative().max(86_400).default(60),
         maximumStaleness: z.int().min(0).max(8).default(1),
         maximumSpeedup: z.number().min(1).max(64).default(4),

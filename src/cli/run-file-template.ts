@@ -71,7 +71,7 @@ run: # of the host
   quorum: ${run.quorum} # share of the active peers that is enough to close a round…
   graceSeconds: ${run.graceSeconds} # …once the others had so long to follow
   maxRoundSeconds: ${run.maxRoundSeconds} # a round closes after so long with whatever it has
-  vanishAfterSeconds: ${run.vanishAfterSeconds} # silence after which a peer counts as gone
+  # vanishAfterSeconds: 15 # silence after which a peer counts as gone; unless stated 15 and one more per 5M parameters
   warmupSeconds: ${run.warmupSeconds} # once enough are ready, how long to wait for those who still fetch what they need
   maximumStaleness: ${run.maximumStaleness} # by so many rounds an update may be late and still count, for less
   maximumSpeedup: ${run.maximumSpeedup} # a fast peer gets at most so many times the steps of the median one

@@ -32,6 +32,19 @@ export function systemClock(): Clock {
   }
 }
 
+/**
+ * To be awaited between the parts of long work, so that meanwhile timers and sockets are served: it returns at once unless
+ * `everyMs` milliseconds have passed since it last let others have their turn.
+ */
+export function takingTurns(clock: Clock = systemClock(), everyMs = 50): () => Promise<void> {
+  let lastMs = clock.steady()
+  return async () => {
+    if (clock.steady() - lastMs < everyMs) return
+    await clock.sleep(0)
+    lastMs = clock.steady()
+  }
+}
+
 /** A clock that moves only when told to; sleepers wake in order of their deadline, on the steady time. */
 export class VirtualClock implements Clock {
   private sleepers: { at: number; wake: () => void }[] = []

@@ -20,7 +20,15 @@ import {
 } from '../tensor/index.ts'
 import type { LlamaConfig } from './config.ts'
 import { nextTokenLoss } from './next-token-loss.ts'
-import { embeddingName, outputName, type Parameter, type Parameters, parameterSpecs } from './parameters.ts'
+import {
+  embeddingName,
+  layoutOf,
+  outputName,
+  type Parameter,
+  type Parameters,
+  parameterSpecs,
+  unflatten,
+} from './parameters.ts'
 import { projectApart, projectBack } from './projection.ts'
 
 /** Placeholders for the parameters as they are resident, by Hugging Face name. */
@@ -50,29 +58,49 @@ export function residentParameters(config: LlamaConfig, parameters: Parameters):
   )
 }
 
+/** The parameters among resident tensors as one vector, in the order of `layoutOf`: [totalSize]. */
+export function flatParametersOf(
+  config: LlamaConfig,
+  resident: Readonly<Record<string, HostTensor>>,
+): Float32Array {
+  const { entries, totalSize } = layoutOf(config)
+  const flat = new Float32Array(totalSize)
+  for (const { name, offset, size } of entries) {
+    const { shape, data } = resident[name]!
+    const target = flat.subarray(offset, offset + size)
+    if (liesTransposed(name)) transposeInto(target, { shape, data: data as Float32Array })
+    else target.set(data)
+  }
+  return flat
+}
+
 /** The parameters among resident tensors, by Hugging Face name and in its shapes. */
 export function parametersOf(
   config: LlamaConfig,
   resident: Readonly<Record<string, HostTensor>>,
 ): Parameters {
-  return Object.fromEntries(
-    parameterSpecs(config).map(({ name }) => {
-      const { shape, data } = resident[name]!
-      const value = { shape, data: data as Float32Array }
-      return [name, liesTransposed(name) ? transposed(value) : value]
-    }),
-  )
+  return unflatten(flatParametersOf(config, resident), layoutOf(config))
 }
 
-function transposed({ shape, data }: Parameter): Parameter {
+function transposed(value: Parameter): Parameter {
+  const data = new Float32Array(value.data.length)
+  transposeInto(data, value)
+  return { shape: value.shape.toReversed(), data }
+}
+
+/** Block by block, as many values as a cache holds of both: along rows alone every write would miss it. */
+function transposeInto(target: Float32Array, { shape, data }: Parameter): void {
   const [rows, columns] = shape as [number, number]
-  const result = new Float32Array(data.length)
-  for (let row = 0; row < rows; row++) {
-    for (let column = 0; column < columns; column++) {
-      result[column * rows + row] = data[row * columns + column]!
+  const side = 32
+  for (let top = 0; top < rows; top += side) {
+    const bottom = Math.min(top + side, rows)
+    for (let left = 0; left < columns; left += side) {
+      const right = Math.min(left + side, columns)
+      for (let column = left; column < right; column++) {
+        for (let row = top; row < bottom; row++) target[column * rows + row] = data[row * columns + column]!
+      }
     }
   }
-  return { shape: [columns, rows], data: result }
 }
 
 export interface LlamaForwardOptions {

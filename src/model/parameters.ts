@@ -99,7 +99,8 @@ export function flatten(parameters: Parameters, layout: ParameterLayout): Float3
 }
 
 /**
- * The named parameters that a flat vector holds, as copies.
+ * The named parameters that a flat vector holds, as views of it: for a model that nearly fills a machine's memory a copy
+ * is one too many.
  * @throws GroundswellError `model/parameters` when the vector has another length than the layout
  */
 export function unflatten(flat: Float32Array, layout: ParameterLayout): Parameters {
@@ -109,7 +110,7 @@ export function unflatten(flat: Float32Array, layout: ParameterLayout): Paramete
   return Object.fromEntries(
     layout.entries.map(({ name, shape, offset, size }) => [
       name,
-      { shape, data: flat.slice(offset, offset + size) },
+      { shape, data: flat.subarray(offset, offset + size) },
     ]),
   )
 }

@@ -7,15 +7,15 @@ import type { SyncMethod, TensorLayout } from '../sync/index.ts'
 
 export interface LocalStore {
   load(): Promise<Uint8Array | undefined>
-  /** Replaces what was there as a whole: after a crash the old or the new is there. */
-  save(bytes: Uint8Array): Promise<void>
+  /** Replaces what was there by these pieces as a whole: after a crash the old or the new is there. */
+  save(pieces: readonly Uint8Array[]): Promise<void>
 }
 
 /** One file. */
 export function fileLocalStore(files: Files, path: string): LocalStore {
   return {
     load: async () => ((await files.exists(path)) ? files.read(path) : undefined),
-    save: (bytes) => files.write(path, [bytes]),
+    save: (pieces) => files.write(path, pieces),
   }
 }
 
@@ -23,14 +23,11 @@ const format = 'groundswell/local/1'
 const maxHeaderBytes = 1024
 
 /** A header { format, run, method }, its length before it as uint32 little-endian, and the method's own bytes. */
-export function encodeLocal(run: Cid, method: SyncMethod, local: unknown): Uint8Array {
+export function encodeLocal(run: Cid, method: SyncMethod, local: unknown): readonly Uint8Array[] {
   const header = encodeCanonical({ format, run, method: method.id })
-  const body = method.serialiseLocal(local)
-  const whole = new Uint8Array(4 + header.byteLength + body.byteLength)
-  new DataView(whole.buffer).setUint32(0, header.byteLength, true)
-  whole.set(header, 4)
-  whole.set(body, 4 + header.byteLength)
-  return whole
+  const length = new Uint8Array(4)
+  new DataView(length.buffer).setUint32(0, header.byteLength, true)
+  return [length, header, method.serialiseLocal(local)]
 }
 
 /** What was kept for this run; undefined when it is of another run or method, or damaged. */

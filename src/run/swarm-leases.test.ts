@@ -211,8 +211,8 @@ describe('what only a peer knows', () => {
         loads += 1
         return kept
       },
-      save: async (bytes) => {
-        kept = bytes
+      save: async (pieces) => {
+        kept = new Uint8Array(await new Blob(pieces.map((piece) => piece.slice())).arrayBuffer())
       },
     }
     swarm = await ToySwarm.start({ sync, rounds: { ...impatient, rounds: 300, graceMs: 20 } })

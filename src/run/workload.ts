@@ -4,7 +4,7 @@
  */
 import { GroundswellError } from '../core/index.ts'
 import { batchNumbered, openDataset } from '../data/index.ts'
-import { flatten, layoutOf, type ParameterLayout, unflatten } from '../model/index.ts'
+import { layoutOf, type ParameterLayout, unflatten } from '../model/index.ts'
 import type { Backend } from '../runtime/index.ts'
 import { createSyncMethod } from '../sync/index.ts'
 import { GradientTrainer, Trainer, type TrainerOptions } from '../train/index.ts'
@@ -58,7 +58,7 @@ async function stepTrainer(engine: TrainerOptions, layout: ParameterLayout): Pro
     trainer: {
       step: (tokens, options) => trainer.step(tokens, options),
       gradient: () => Promise.reject(new TypeError('This run exchanges parameters, not gradients.')),
-      parameters: async () => flatten(await trainer.parameters(), layout),
+      parameters: () => trainer.flatParameters(),
       setParameters: (flat) => trainer.setParameters(unflatten(flat, layout)),
       reset: () => trainer.resetOptimiser(),
     },
@@ -73,7 +73,7 @@ async function gradientTrainer(engine: TrainerOptions, layout: ParameterLayout):
       step: () => Promise.reject(new TypeError('This run exchanges gradients, not parameters.')),
       gradient: async (tokens) => {
         const { gradient, loss, tokens: predicted } = await trainer.gradient(tokens)
-        return { loss, tokens: predicted, gradient: flatten(gradient, layout) }
+        return { loss, tokens: predicted, gradient }
       },
       parameters: () => Promise.reject(new TypeError('This run exchanges gradients, not parameters.')),
       setParameters: (flat) => trainer.setParameters(unflatten(flat, layout)),

@@ -9,7 +9,7 @@
  * A program that promises `updatesInPlace` has no back buffers where the engine can do without. If such a run fails,
  * what it was updating is lost: it can be neither read nor used until it has been written again.
  */
-import { GroundswellError, messageOf } from '../core/index.ts'
+import { GroundswellError, messageOf, takingTurns } from '../core/index.ts'
 import type { EmittedProgram, TensorSpec } from '../tensor/index.ts'
 import { checkInputs, checkState, checkValues } from './checks.ts'
 import type { Engine, Session } from './engine.ts'
@@ -63,7 +63,9 @@ export function backendOver<Buffer>(engine: Engine<Buffer>): Backend {
         if (this.isDisposed) throw disposed('A state')
         refuseLost('Reading', names, this.lost)
         const values: Record<string, HostTensor> = {}
+        const pause = takingTurns()
         for (const name of names) {
+          await pause()
           const buffer = this.front.get(name)
           if (buffer === undefined) {
             throw new GroundswellError(`The state has no tensor “${name}”.`, {
@@ -81,7 +83,9 @@ export function backendOver<Buffer>(engine: Engine<Buffer>): Backend {
       return inTurn(async () => {
         if (this.isDisposed) throw disposed('A state')
         checkValues(values, this.specs)
+        const pause = takingTurns()
         for (const [name, value] of Object.entries(values)) {
+          await pause()
           const old = this.front.get(name)!
           this.front.set(name, await engine.upload(value))
           this.lost.delete(name)
@@ -195,7 +199,9 @@ export function backendOver<Buffer>(engine: Engine<Buffer>): Backend {
         checkValues(values)
         const front = new Map<string, Buffer>()
         const specs: Record<string, TensorSpec> = {}
+        const pause = takingTurns()
         for (const [name, value] of Object.entries(values)) {
+          await pause()
           specs[name] = { dtype: value.dtype, shape: [...value.shape] }
           front.set(name, await engine.upload(value))
         }

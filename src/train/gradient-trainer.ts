@@ -3,16 +3,10 @@
  * parameters, resident on a backend, and the mean gradient of one batch after another at those parameters.
  */
 import { GroundswellError } from '../core/index.ts'
-import type { LlamaConfig, Parameters } from '../model/index.ts'
+import { flatParametersOf, type LlamaConfig, type Parameters } from '../model/index.ts'
 import type { Backend, Executable, State } from '../runtime/index.ts'
 import { emitOnnx, type Program } from '../tensor/index.ts'
-import {
-  buildGradientStep,
-  emptyGradientSums,
-  type GradientStepOptions,
-  parametersOf,
-  residentParameters,
-} from './step.ts'
+import { buildGradientStep, emptyGradientSums, type GradientStepOptions, residentParameters } from './step.ts'
 import type { TrainerSettings } from './trainer.ts'
 
 export interface GradientTrainerOptions {
@@ -27,8 +21,8 @@ export interface GradientReport {
   readonly loss: number
   /** Tokens that were predicted. */
   readonly tokens: number
-  /** By Hugging Face name, as the parameters; not clipped. */
-  readonly gradient: Parameters
+  /** In the order of `layoutOf`, as the parameters; not clipped: [totalSize]. */
+  readonly gradient: Float32Array
 }
 
 /** The program with which peers of such a run compute, by name. */
@@ -91,7 +85,7 @@ export class GradientTrainer implements AsyncDisposable {
     const read = await this.state.read(Object.keys(sums))
     // As parameters lie on the backend, so do the sums: under a longer name.
     const named = Object.entries(read).map(([name, sum]) => [name.slice('gradients.'.length), sum] as const)
-    const gradient = parametersOf(config, Object.fromEntries(named))
+    const gradient = flatParametersOf(config, Object.fromEntries(named))
     return { loss, tokens: batchSize * gradientAccumulation * sequenceLength, gradient }
   }
 

@@ -26,12 +26,13 @@ import {
   slice,
   sub,
   type Tensor,
+  type TensorSpec,
 } from '../tensor/index.ts'
 import { adamwScalars, adamwUpdate } from './adamw.ts'
 import { muonUpdate } from './muon.ts'
 import type { OptimiserSettings } from './settings.ts'
 
-export { parametersOf, residentParameters } from '../model/index.ts'
+export { residentParameters } from '../model/index.ts'
 
 /** One batch through the model. */
 export interface BatchOptions {
@@ -226,23 +227,34 @@ export function initialTrainingState(
   optimiser: Pick<OptimiserSettings, 'kind'>,
 ): Record<string, HostTensor> {
   const resident = residentParameters(config, parameters)
-  const sizes = Object.values(resident).map(({ data }) => data.length)
+  return { ...resident, ...emptyMoments(resident, optimiser) }
+}
+
+/** The moments that the optimiser has of resident parameters, all zero. */
+export function emptyMoments(
+  parameters: Readonly<Record<string, Pick<TensorSpec, 'shape'>>>,
+  optimiser: Pick<OptimiserSettings, 'kind'>,
+): Record<string, HostTensor> {
+  const sizes = Object.values(parameters).map(({ shape }) => sizeOf(shape))
   const zeros = new Float32Array(Math.max(...sizes)) // one for all: a backend copies what it is given
-  for (const [name, { shape, data }] of Object.entries({ ...resident })) {
+  const moments: Record<string, HostTensor> = {}
+  for (const [name, { shape }] of Object.entries(parameters)) {
     const [first, second] = momentNames(name)
     for (const moment of usesMuon(name, shape, optimiser) ? [first] : [first, second]) {
-      resident[moment] = { dtype: 'float32', shape, data: zeros.subarray(0, data.length) }
+      moments[moment] = { dtype: 'float32', shape, data: zeros.subarray(0, sizeOf(shape)) }
     }
   }
-  return resident
+  return moments
 }
+
+const sizeOf = (shape: readonly number[]): number => shape.reduce((product, size) => product * size, 1)
 
 /** What `buildGradientStep` and `buildApplyStep` hold besides the training state: nothing between two steps. */
 export function emptyGradientSums(config: LlamaConfig): Record<string, HostTensor> {
   return Object.fromEntries(
-    Object.entries(gradientSums(llamaWeights(config))).map(([name, { shape }]) => {
-      const length = shape.reduce((product, size) => product * size, 1)
-      return [name, { dtype: 'float32', shape, data: new Float32Array(length) }]
-    }),
+    Object.entries(gradientSums(llamaWeights(config))).map(([name, { shape }]) => [
+      name,
+      { dtype: 'float32', shape, data: new Float32Array(sizeOf(shape)) },
+    ]),
   )
 }

@@ -4,13 +4,13 @@
  * on, so a run that was stopped anywhere goes on with the same bits it would have had.
  */
 import { GroundswellError } from '../core/index.ts'
-import type { LlamaConfig, Parameters } from '../model/index.ts'
+import { flatParametersOf, type LlamaConfig, layoutOf, type Parameters, unflatten } from '../model/index.ts'
 import type { Backend, Executable, HostTensor, State } from '../runtime/index.ts'
 import type { TensorSpec } from '../tensor/index.ts'
 import { compileEvaluation, lossOf, meanLoss } from './evaluator.ts'
 import { learningRateAt } from './schedule.ts'
 import { scheduleOf, type TrainingSettings } from './settings.ts'
-import { initialTrainingState, parametersOf, residentParameters } from './step.ts'
+import { emptyMoments, initialTrainingState, residentParameters } from './step.ts'
 import { compileStep, type StepRunner } from './step-runner.ts'
 
 export type TrainerSettings = Pick<
@@ -128,7 +128,12 @@ export class Trainer implements AsyncDisposable {
 
   /** A copy of the parameters by their Hugging Face names. */
   async parameters(): Promise<Parameters> {
-    return parametersOf(this.config, await this.state.read(this.parameterNames))
+    return unflatten(await this.flatParameters(), layoutOf(this.config))
+  }
+
+  /** A copy of the parameters in the order of `layoutOf`: [totalSize]. */
+  async flatParameters(): Promise<Float32Array> {
+    return flatParametersOf(this.config, await this.state.read(this.parameterNames))
   }
 
   /** Replaces the parameters and keeps the moments and the step, as a merge between peers does. */
@@ -138,9 +143,8 @@ export class Trainer implements AsyncDisposable {
 
   /** Forgets the moments and the steps done; the parameters stay. */
   async resetOptimiser(): Promise<void> {
-    const parameters = await this.state.read(this.parameterNames)
-    const held = parametersOf(this.config, parameters)
-    await this.state.write(initialTrainingState(this.config, held, this.settings.optimiser))
+    const parameters = this.parameterNames.map((name) => [name, this.state.specs[name]!] as const)
+    await this.state.write(emptyMoments(Object.fromEntries(parameters), this.settings.optimiser))
     this.done = 0
   }
 

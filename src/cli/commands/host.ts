@@ -13,6 +13,7 @@ import {
   writeCheckpoint,
 } from '../../model/index.ts'
 import {
+  defaultVanishAfterMs,
   type HostStatus,
   type Manifest,
   openHost,
@@ -362,7 +363,10 @@ function describeRun(run: RunFile, { built, config, parameters }: PreparedRun): 
       quorum,
       graceMs: Math.round(graceSeconds * 1000),
       maxRoundMs: Math.round(maxRoundSeconds * 1000),
-      vanishAfterMs: Math.round(vanishAfterSeconds * 1000),
+      vanishAfterMs:
+        vanishAfterSeconds === undefined
+          ? defaultVanishAfterMs(countParameters(config))
+          : Math.round(vanishAfterSeconds * 1000),
       warmupMs: Math.round(run.run.warmupSeconds * 1000),
       ...{ maximumStaleness, maximumSpeedup, rewarmSteps, maximumStrikes, expulsionRounds },
       maximumNormFactor: run.run.maximumNormFactor,

@@ -4,7 +4,6 @@
  */
 import { type Dataset, validationBatches } from '../../data/index.ts'
 import {
-  flatten,
   type LlamaConfig,
   layoutOf,
   type ParameterLayout,
@@ -65,7 +64,7 @@ async function stepsOf(options: TrainerOptions, layout: ParameterLayout): Promis
   return {
     step: (tokens, at) => trainer.step(tokens, at),
     gradient: () => Promise.reject(new TypeError('This method exchanges parameters, not gradients.')),
-    parameters: async () => flatten(await trainer.parameters(), layout),
+    parameters: () => trainer.flatParameters(),
     setParameters: (flat) => trainer.setParameters(unflatten(flat, layout)),
     reset: () => trainer.resetOptimiser(),
     memory: () => trainer.snapshot(),
@@ -81,10 +80,7 @@ async function gradientsOf(options: TrainerOptions, layout: ParameterLayout): Pr
   return {
     step: parameters,
     parameters,
-    gradient: async (tokens) => {
-      const { gradient, ...done } = await trainer.gradient(tokens)
-      return { ...done, gradient: flatten(gradient, layout) }
-    },
+    gradient: (tokens) => trainer.gradient(tokens),
     setParameters: (flat) => trainer.setParameters(unflatten(flat, layout)),
     reset: async () => undefined,
     memory: async () => undefined,
