@@ -5,7 +5,15 @@
  */
 import { CID } from 'multiformats/cid'
 import { z } from 'zod'
-import { type Cid, decodeCanonical, encodeCanonical, GroundswellError, parseCid } from '../core/index.ts'
+import {
+  type Cid,
+  decodeCanonical,
+  encodeCanonical,
+  GroundswellError,
+  joinPieces,
+  type Pieces,
+  parseCid,
+} from '../core/index.ts'
 import { type Blobs, maxBlobBytes, needBlob } from './blobs.ts'
 
 export const chunkBytes: number = 1024 * 1024
@@ -19,18 +27,35 @@ export interface ArtifactRoot {
   readonly chunks: readonly Cid[]
 }
 
-/** Splits bytes into chunks and keeps them with their root; the same bytes always give the same CID. */
-export async function putArtifact(blobs: Blobs, bytes: Uint8Array): Promise<Cid> {
-  const count = Math.ceil(bytes.byteLength / chunkBytes)
+/**
+ * Splits bytes, in one piece or in several that follow one another, into chunks and keeps them with their root; the same
+ * bytes always give the same CID.
+ */
+export async function putArtifact(blobs: Blobs, content: Uint8Array | Pieces): Promise<Cid> {
+  const pieces = content instanceof Uint8Array ? [content] : content
+  const sizeBytes = pieces.reduce((total, { byteLength }) => total + byteLength, 0)
+  const count = Math.ceil(sizeBytes / chunkBytes)
   const chunks = new Array<Cid>(count)
   let next = 0
   const putInTurn = async (): Promise<void> => {
     for (let i = next++; i < count; i = next++) {
-      chunks[i] = await blobs.put(bytes.subarray(i * chunkBytes, (i + 1) * chunkBytes))
+      chunks[i] = await blobs.put(within(pieces, i * chunkBytes, Math.min((i + 1) * chunkBytes, sizeBytes)))
     }
   }
   await Promise.all(Array.from({ length: putsInFlight }, putInTurn))
-  return blobs.put(encodeArtifactRoot({ sizeBytes: bytes.byteLength, chunks }), { codec: 'dag-cbor' })
+  return blobs.put(encodeArtifactRoot({ sizeBytes, chunks }), { codec: 'dag-cbor' })
+}
+
+/** Bytes [from, to) of the pieces together: a view where they lie in one of them. */
+function within(pieces: Pieces, from: number, to: number): Uint8Array {
+  const parts: Uint8Array[] = []
+  let start = 0
+  for (const piece of pieces) {
+    const end = start + piece.byteLength
+    if (end > from && start < to) parts.push(piece.subarray(Math.max(0, from - start), to - start))
+    start = end
+  }
+  return parts.length === 1 ? parts[0]! : joinPieces(parts)
 }
 
 /**

@@ -57,6 +57,20 @@ describe('an artifact', () => {
     )
   })
 
+  test('has the same name in however many pieces it is given', async () => {
+    const bytes = randomBytes(2 * chunkBytes + 7)
+    const name = await putArtifact(memoryBlobs(), bytes)
+    const ends = fc.array(fc.nat(bytes.byteLength), { maxLength: 5 })
+    await fc.assert(
+      fc.asyncProperty(ends, async (cuts) => {
+        const at = [0, ...cuts.toSorted((a, b) => a - b), bytes.byteLength]
+        const pieces = at.slice(1).map((end, i) => bytes.subarray(at[i], end))
+        expect(await putArtifact(memoryBlobs(), pieces)).toBe(name)
+      }),
+      { numRuns: 20, examples: [[[chunkBytes]], [[12]], [[0, 0]]] },
+    )
+  })
+
   test('is not read beyond what the caller allows, nor when a part is missing', async () => {
     const blobs = memoryBlobs()
     const root = await putArtifact(blobs, randomBytes(chunkBytes + 1))

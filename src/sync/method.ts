@@ -7,6 +7,7 @@
  * typed arrays, so that the same accepted updates give the same bits on every machine and checkpoints can be
  * compared by their CID.
  */
+import type { Pieces } from '../core/index.ts'
 
 /** Where each tensor lies in the flat array, and its shape. Sizes and offsets count elements. */
 export interface TensorLayout {
@@ -103,11 +104,15 @@ export interface SyncMethod<State = unknown, Local = unknown, Update = unknown> 
   /** The outer step. The order of `contributions` matters to the last bits: all peers use the one in the log. */
   merge(state: State, contributions: readonly Contribution<Update>[], context: MergeContext): State
 
-  serialiseState(state: State): Uint8Array
-  /** Checks bytes from a stranger, size first. @throws GroundswellError `sync/invalid-state` */
+  /** In pieces, some of which are views of the state. */
+  serialiseState(state: State): Pieces
+  /**
+   * Checks bytes from a stranger, size first; what it returns may be a view of them.
+   * @throws GroundswellError `sync/invalid-state`
+   */
   parseState(bytes: Uint8Array, layout: TensorLayout): State
-  /** For a peer's own disk, so that a restart keeps its residuals. */
-  serialiseLocal(local: Local): Uint8Array
+  /** For a peer's own disk, so that a restart keeps its residuals; in such pieces, too. */
+  serialiseLocal(local: Local): Pieces
   /** @throws GroundswellError `sync/invalid-state` */
   parseLocal(bytes: Uint8Array, layout: TensorLayout): Local
   /** No update is longer: a fetch refuses more before it allocates. */

@@ -4,6 +4,7 @@
  */
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
+import { joinPieces } from '../core/index.ts'
 import type { SyncMethod } from './method.ts'
 import { normals, ToySwarm, toyModelLayout } from './toy-swarm.ts'
 
@@ -57,7 +58,10 @@ export function runSyncMethodSuite({
       const swarm = trained(2)
       const { method, peers } = swarm
       const { state, local, own } = peers[0]!
-      const before = { state: method.serialiseState(state), local: method.serialiseLocal(local) }
+      const before = {
+        state: joinPieces(method.serialiseState(state)),
+        local: joinPieces(method.serialiseLocal(local)),
+      }
       const values = normals(layout.totalSize, 0.1, 'values')
       const kept = { values: values.slice(), own: own!.slice() }
       method.startRound(state, local, own)
@@ -65,10 +69,17 @@ export function runSyncMethodSuite({
       const sent = bytes.slice()
       const contribution = { peer: peers[0]!.name, update: method.decodeUpdate(bytes, layout), weight: 5 }
       const merge = (): Uint8Array =>
-        method.serialiseState(method.merge(state, [contribution], swarm.context({ round: 3, learningRate })))
+        joinPieces(
+          method.serialiseState(
+            method.merge(state, [contribution], swarm.context({ round: 3, learningRate })),
+          ),
+        )
       const merged = merge()
       expect(merge()).toEqual(merged)
-      expect({ state: method.serialiseState(state), local: method.serialiseLocal(local) }).toEqual(before)
+      expect({
+        state: joinPieces(method.serialiseState(state)),
+        local: joinPieces(method.serialiseLocal(local)),
+      }).toEqual(before)
       expect({ values, own }).toEqual(kept)
       expect(bytes).toEqual(sent)
     })
@@ -78,8 +89,8 @@ export function runSyncMethodSuite({
       const restarted = trained(3)
       const { method } = restarted
       for (const peer of restarted.peers) {
-        peer.state = method.parseState(method.serialiseState(peer.state), layout)
-        peer.local = method.parseLocal(method.serialiseLocal(peer.local), layout)
+        peer.state = method.parseState(joinPieces(method.serialiseState(peer.state)), layout)
+        peer.local = method.parseLocal(joinPieces(method.serialiseLocal(peer.local)), layout)
       }
       for (const swarm of [live, restarted]) {
         for (let round = 4; round <= 6; round++) swarm.round({ round, learningRate })
@@ -152,7 +163,9 @@ export function runSyncMethodSuite({
       const contributions = swarm.contributionsOf([bytes, bytes, bytes], [0, 1, 2])
       const merge = (clipToMedianNorm: boolean): Uint8Array => {
         const context = swarm.context({ round: 3, clipToMedianNorm, learningRate })
-        return swarm.method.serialiseState(swarm.method.merge(swarm.peers[0]!.state, contributions, context))
+        return joinPieces(
+          swarm.method.serialiseState(swarm.method.merge(swarm.peers[0]!.state, contributions, context)),
+        )
       }
       expect(merge(true)).toEqual(merge(false))
     })
@@ -180,7 +193,9 @@ export function runSyncMethodSuite({
       const merged = [bytes, shifted(bytes)].map((from) => {
         const contributions = swarm.contributionsOf([from], [0])
         const context = swarm.context({ round: 2, learningRate })
-        return method.serialiseState(method.merge(method.parseState(state, layout), contributions, context))
+        return joinPieces(
+          method.serialiseState(method.merge(method.parseState(state, layout), contributions, context)),
+        )
       })
       expect(merged[1]).toEqual(merged[0])
     })
@@ -227,7 +242,7 @@ export function runSyncMethodSuite({
             const context = swarm.context({ round: 3, clipToMedianNorm, learningRate })
             const merged = method.merge(state, contributions, context)
             expect(method.parameters(merged).every(Number.isFinite)).toBe(true)
-            method.parseState(method.serialiseState(merged), layout)
+            method.parseState(joinPieces(method.serialiseState(merged)), layout)
           }
         }),
         { numRuns: 200 },
@@ -258,7 +273,7 @@ export function runSyncMethodSuite({
       const { method } = swarm
       const refused = expect.objectContaining({ code: 'sync/invalid-state' })
       const state = swarm.serialised()
-      const local = method.serialiseLocal(swarm.peers[0]!.local)
+      const local = joinPieces(method.serialiseLocal(swarm.peers[0]!.local))
       expect(() => method.parseState(state.subarray(1), layout)).toThrow(refused)
       expect(() => method.parseState(new Uint8Array([...state, 0]), layout)).toThrow(refused)
       expect(() => method.parseState(new Uint8Array(0), layout)).toThrow(refused)

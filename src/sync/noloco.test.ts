@@ -1,5 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
+import { joinPieces } from '../core/index.ts'
 import { diloco } from './diloco.ts'
 import { runSyncMethodSuite } from './methods-suite.ts'
 import { gossipGroups, type NolocoOptions, noloco } from './noloco.ts'
@@ -76,7 +77,11 @@ describe('NoLoCo', () => {
       for (const self of group) {
         expect(swarm.method.partners!(names, { ...context, self })).toEqual(group)
         const merge = (given: typeof contributions): Uint8Array =>
-          swarm.method.serialiseState(swarm.method.merge(swarm.peers[0]!.state, given, { ...context, self }))
+          joinPieces(
+            swarm.method.serialiseState(
+              swarm.method.merge(swarm.peers[0]!.state, given, { ...context, self }),
+            ),
+          )
         expect(merge(contributions.filter(({ peer }) => group.includes(peer)))).toEqual(merge(contributions))
       }
     }

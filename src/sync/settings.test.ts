@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import { joinPieces } from '../core/index.ts'
 import { createSyncMethod, syncSettingsSchema } from './settings.ts'
 import { toyModelLayout } from './toy-swarm.ts'
 import { methodNumbers } from './wire.ts'
@@ -14,7 +15,7 @@ describe('settings', () => {
       expect(made.id).toBe(`${method}/1`)
       expect(made.quantity === 'gradient' ? made.innerSteps : 1).toBe(1)
       const state = made.createState(toyModelLayout, new Float32Array(toyModelLayout.totalSize))
-      expect(made.serialiseState(state).byteLength).toBe(made.stateBytes(toyModelLayout))
+      expect(joinPieces(made.serialiseState(state)).byteLength).toBe(made.stateBytes(toyModelLayout))
     },
   )
 

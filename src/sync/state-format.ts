@@ -2,19 +2,20 @@
  * States and peers' own memories as bytes: the frame, then counters (uint32), then arrays of one float32 per
  * parameter. Everything that a method keeps has this form, so all are checked by the same few lines.
  */
+import type { Pieces } from '../core/index.ts'
 import type { TensorLayout } from './method.ts'
 import {
   allWithin,
+  bytesOfFloats,
   expectFrame,
   type Frame,
+  floatsAt,
   frameBytes,
   type MethodName,
   type Refusal,
-  readFloats,
   refuse,
   refusedLocal,
   refusedState,
-  writeFloats,
   writeFrame,
 } from './wire.ts'
 
@@ -38,20 +39,16 @@ export function stateFormatBytes({ counters, arrays }: StateFormat, { totalSize 
   return frameBytes + 4 * counters + 4 * arrays * totalSize
 }
 
-export function writeState(format: StateFormat, layout: TensorLayout, fields: StateFields): Uint8Array {
-  const bytes = new Uint8Array(stateFormatBytes(format, layout))
-  writeFrame(bytes, frameOf(format, layout))
-  const view = new DataView(bytes.buffer)
+/** The arrays are views of those that are given: a copy of a large model costs memory that may not be there. */
+export function writeState(format: StateFormat, layout: TensorLayout, fields: StateFields): Pieces {
+  const head = new Uint8Array(frameBytes + 4 * format.counters)
+  writeFrame(head, frameOf(format, layout))
+  const view = new DataView(head.buffer)
   for (const [i, counter] of fields.counters.entries()) view.setUint32(frameBytes + 4 * i, counter, true)
-  let byteOffset = frameBytes + 4 * format.counters
-  for (const array of fields.arrays) {
-    writeFloats(bytes, byteOffset, array)
-    byteOffset += array.byteLength
-  }
-  return bytes
+  return [head, ...fields.arrays.map(bytesOfFloats)]
 }
 
-/** @throws GroundswellError `sync/invalid-state` */
+/** The arrays may be views of `bytes`, which are not to be written to. @throws GroundswellError `sync/invalid-state` */
 export function readState(
   bytes: Uint8Array,
   format: StateFormat,
@@ -64,7 +61,7 @@ export function readState(
   const arrays: Float32Array[] = []
   let byteOffset = frameBytes + 4 * format.counters
   for (let i = 0; i < format.arrays; i++) {
-    const array = readFloats(bytes, byteOffset, layout.totalSize)
+    const array = floatsAt(bytes, byteOffset, layout.totalSize)
     requireFinite(array, refusal)
     arrays.push(array)
     byteOffset += array.byteLength
@@ -80,7 +77,7 @@ export interface FlatState {
 
 export interface ArrayFormat {
   readonly bytes: (layout: TensorLayout) => number
-  readonly write: (state: FlatState) => Uint8Array
+  readonly write: (state: FlatState) => Pieces
   /** @throws GroundswellError `sync/invalid-state` */
   readonly read: (bytes: Uint8Array, layout: TensorLayout) => FlatState
 }
@@ -97,7 +94,7 @@ export function arrayFormat(given: Pick<StateFormat, 'magic' | 'method' | 'versi
 /** For methods whose peers keep nothing to themselves. */
 export const noLocal = {
   createLocal: (): null => null,
-  serialiseLocal: (): Uint8Array => new Uint8Array(0),
+  serialiseLocal: (): Pieces => [],
   parseLocal: (bytes: Uint8Array): null => {
     if (bytes.byteLength > 0)
       refuse(refusedLocal, `has ${bytes.byteLength} bytes where there is nothing to keep`)

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import { joinPieces } from '../core/index.ts'
 import { diloco } from './diloco.ts'
 import { fragmentOf } from './fragments.ts'
 import type { SyncMethod } from './method.ts'
@@ -75,11 +76,13 @@ describe('streaming DiLoCo', () => {
     const early = swarm.contribute(swarm.peers[0]!, { round: 2 })
     const due = swarm.contribute(swarm.peers[1]!, { round: 1 })
     const merge = (...sent: Uint8Array[]): Uint8Array =>
-      method.serialiseState(
-        method.merge(
-          state,
-          sent.map((bytes) => ({ peer: 'any', update: method.decodeUpdate(bytes, layout), weight: 1 })),
-          swarm.context({ round: 1 }),
+      joinPieces(
+        method.serialiseState(
+          method.merge(
+            state,
+            sent.map((bytes) => ({ peer: 'any', update: method.decodeUpdate(bytes, layout), weight: 1 })),
+            swarm.context({ round: 1 }),
+          ),
         ),
       )
     expect(merge(early, due)).toEqual(merge(due))

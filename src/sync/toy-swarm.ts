@@ -2,7 +2,7 @@
  * A swarm in a few lines, for tests: peers that learn a known target through noise, and exchange what a method says,
  * with nothing in between. Every peer keeps its own copy of the state and merges for itself.
  */
-import { seededRandom } from '../core/index.ts'
+import { joinPieces, seededRandom } from '../core/index.ts'
 import type { Contribution, MergeContext, SyncMethod, TensorEntry, TensorLayout } from './method.ts'
 
 export function layoutOfShapes(shapes: Readonly<Record<string, readonly number[]>>): TensorLayout {
@@ -126,6 +126,6 @@ export class ToySwarm {
   }
 
   serialised(peer: ToyPeer = this.peers[0]!): Uint8Array {
-    return this.method.serialiseState(peer.state)
+    return joinPieces(this.method.serialiseState(peer.state))
   }
 }

@@ -122,6 +122,21 @@ export function writeFloats(target: Uint8Array, byteOffset: number, values: Floa
   for (let i = 0; i < values.length; i++) view.setFloat32(4 * i, values[i]!, true)
 }
 
+/** float32 values as they travel: a view of them where the machine has them so. */
+export function bytesOfFloats(values: Float32Array): Uint8Array {
+  if (isLittleEndian) return new Uint8Array(values.buffer, values.byteOffset, values.byteLength)
+  const bytes = new Uint8Array(values.byteLength)
+  writeFloats(bytes, 0, values)
+  return bytes
+}
+
+/** `count` float32 values at a byte offset: a view of them where the machine can read them there, else a copy. */
+export function floatsAt(source: Uint8Array, byteOffset: number, count: number): Float32Array {
+  const at = source.byteOffset + byteOffset
+  const readable = isLittleEndian && at % Float32Array.BYTES_PER_ELEMENT === 0
+  return readable ? new Float32Array(source.buffer, at, count) : readFloats(source, byteOffset, count)
+}
+
 /** A copy of `count` float32 values at a byte offset, which need not be aligned. */
 export function readFloats(source: Uint8Array, byteOffset: number, count: number): Float32Array {
   const values = new Float32Array(count)

@@ -3,7 +3,7 @@
  * memory and an optimiser of its own. One learner does all the inner steps, one peer after the other, so that many
  * peers fit on a small machine; what it remembers of a peer is put away and taken out again.
  */
-import { type Cid, type Clock, cidOf } from '../../core/index.ts'
+import { type Cid, type Clock, cidOf, joinPieces } from '../../core/index.ts'
 import type { PeerId } from '../../swarm/index.ts'
 import type { Contribution, MergeContext, SyncMethod, TensorLayout } from '../../sync/index.ts'
 import type { InnerTrainer } from '../inner-trainer.ts'
@@ -111,7 +111,7 @@ export class SwarmTraining {
 
   /** What the host's state comes to in bytes. */
   checkpoint(): Promise<Cid> {
-    return cidOf(this.options.method.serialiseState(this.newest.state))
+    return cidOf(joinPieces(this.options.method.serialiseState(this.newest.state)))
   }
 
   evaluate(): Promise<number> {
