@@ -80,7 +80,7 @@ export class TrainerPeer {
   /** Of the method: what only this peer knows. */
   private local: unknown
   /** Its parameters after its newest lease, if that counts: what some methods go on from. */
-  private own: { readonly round: number; readonly parameters: Float32Array } | undefined
+  private own: { readonly round: number; readonly parameters: Float32Array | undefined } | undefined
   /** Catching up beside the training. */
   private following: Promise<void> | undefined
   private reportMs = 0
@@ -315,7 +315,9 @@ export class TrainerPeer {
     if (answer !== undefined && answer.outcome !== 'rejected') {
       this.divergences = 0
       this.local = local
-      if (method.quantity === 'parameters') this.own = { round, parameters: values }
+      if (method.quantity === 'parameters') {
+        this.own = { round, parameters: method.startsFromOwn ? values : undefined }
+      }
       this.record.accepted(round, answer.round, { steps, tokens })
       await this.init.localStore?.save(encodeLocal(this.init.link.runId, method, local))
     } else if (answer !== undefined) {

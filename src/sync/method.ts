@@ -74,6 +74,9 @@ export interface SyncMethod<State = unknown, Local = unknown, Update = unknown> 
   /** Whether all peers hold the same state after a merge, so that its CID can be compared. */
   readonly replicated: boolean
 
+  /** Whether `startRound` looks at a peer's own parameters; if not, nobody needs to keep them. */
+  readonly startsFromOwn?: boolean
+
   createState(layout: TensorLayout, parameters: Float32Array): State
   /** The merged parameters θ. Not to be written to. */
   parameters(state: State): Float32Array

@@ -78,6 +78,7 @@ export function streamingDiloco(
     innerSteps: innerSteps / fragments,
     overlapSteps,
     replicated: true,
+    startsFromOwn: true,
     maximumUpdateBytes: (layout) =>
       frameBytes + Math.max(...fragmentsOf(layout, fragments).map((part) => denseBytes(encoding, part))),
     stateBytes: (layout) => stateFormatBytes(stateFormat, layout),
