@@ -3,7 +3,7 @@
  * update of a stranger is fetched into a quarantine of its own and enters the store only when it has proved to be one,
  * so whatever a peer reports, it can neither fill the store nor have anything removed from it.
  */
-import { type Cid, type Clock, GroundswellError } from '../core/index.ts'
+import { type Cid, type Clock, GroundswellError, takingTurns } from '../core/index.ts'
 import { parseManifest } from '../data/index.ts'
 import { layoutOf } from '../model/index.ts'
 import {
@@ -16,7 +16,13 @@ import {
   readArtifact,
   type Transport,
 } from '../swarm/index.ts'
-import { type Contribution, createSyncMethod, type SyncMethod, type TensorLayout } from '../sync/index.ts'
+import {
+  type Contribution,
+  createSyncMethod,
+  inTurns,
+  type SyncMethod,
+  type TensorLayout,
+} from '../sync/index.ts'
 import { dropArtifacts, obtainArtifact } from './artifacts.ts'
 import { encodeRunManifest, type Manifest, runIdOf } from './manifest.ts'
 import { artifactsOf, type Effect } from './reducer.ts'
@@ -159,7 +165,7 @@ export class HostStore {
 
   /** The outer step over what was accepted; the CID of the new checkpoint, which is in the store then. */
   async merge({ round, seed, accepted }: MergeEffect): Promise<Cid> {
-    const { blobs, manifest } = this.init
+    const { blobs, manifest, clock } = this.init
     const { method, layout } = this
     const maxBytes = method.maximumUpdateBytes(layout)
     const contributions: Contribution<unknown>[] = []
@@ -169,10 +175,8 @@ export class HostStore {
         this.updates.get(root) ?? method.decodeUpdate(await readArtifact(blobs, root, { maxBytes }), layout)
       contributions.push({ peer, update, weight })
     }
-    const merged = method.merge(this.merged, contributions, {
-      ...mergeContextOf(manifest, method, { round, seed }),
-      self: null,
-    })
+    const context = { ...mergeContextOf(manifest, method, { round, seed }), self: null }
+    const merged = await inTurns(takingTurns(clock), method.merge, this.merged, contributions, context)
     const checkpoint = await putArtifact(blobs, method.serialiseState(merged))
     this.merged = merged
     for (const { update } of accepted) this.updates.delete(update)

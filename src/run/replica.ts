@@ -3,9 +3,9 @@
  * merging the same updates as everybody else, or, when too much was missed, by fetching the host's checkpoint. Where a
  * method keeps all copies the same, its CID is compared with the host's after each merge; who differs takes the host's.
  */
-import type { Cid, Clock } from '../core/index.ts'
+import { type Cid, type Clock, takingTurns } from '../core/index.ts'
 import { type Blobs, type PeerId, putArtifact, type Transport } from '../swarm/index.ts'
-import type { Contribution, SyncMethod, TensorLayout } from '../sync/index.ts'
+import { type Contribution, inTurns, type SyncMethod, type TensorLayout } from '../sync/index.ts'
 import { dropArtifacts, obtainArtifact } from './artifacts.ts'
 import type { HostLink } from './host-link.ts'
 import { Introductions } from './introductions.ts'
@@ -138,13 +138,11 @@ export class Replica {
   }
 
   private async mergeRound(closed: ClosedRoundView, signal: AbortSignal): Promise<void> {
-    const { method, manifest, transport, onEvent } = this.init
+    const { method, manifest, transport, clock, onEvent } = this.init
     const needed = this.neededOf(closed)
     const contributions = await this.obtainUpdates(needed, signal)
-    const state = method.merge(this.merged, contributions, {
-      ...mergeContextOf(manifest, method, closed),
-      self: this.self,
-    })
+    const context = { ...mergeContextOf(manifest, method, closed), self: this.self }
+    const state = await inTurns(takingTurns(clock), method.merge, this.merged, contributions, context)
     const checkpoint = await this.keep(closed.round, state)
     const foreign = needed.filter(({ peer }) => peer !== transport.self)
     await this.drop(foreign.map(({ update }) => update))

@@ -3,7 +3,15 @@
  * the other, publishes what it learnt, and merges what was accepted. It may be late, slow, cut off, suspended or alone;
  * it then waits, catches up and goes on, and says why. Its inner optimiser's state stays, across rounds.
  */
-import { type Cid, type Clock, GroundswellError, messageOf, type Random, type Signer } from '../core/index.ts'
+import {
+  type Cid,
+  type Clock,
+  GroundswellError,
+  messageOf,
+  type Random,
+  type Signer,
+  takingTurns,
+} from '../core/index.ts'
 import { layoutOf } from '../model/index.ts'
 import {
   type Blobs,
@@ -14,7 +22,7 @@ import {
   serveBlobs,
   type Transport,
 } from '../swarm/index.ts'
-import { createSyncMethod, type SyncMethod, type TensorLayout } from '../sync/index.ts'
+import { createSyncMethod, inTurns, type SyncMethod, type TensorLayout } from '../sync/index.ts'
 import { obtainArtifact } from './artifacts.ts'
 import { HostLink } from './host-link.ts'
 import type { PrepareContext, Workload } from './inner-trainer.ts'
@@ -295,10 +303,8 @@ export class TrainerPeer {
     this.record.enter('reporting', 'the host is fetching this lease’s update')
     const { round } = lease
     const learningRate = roundLearningRate(manifest.inner, { round, innerSteps: method.innerSteps })
-    const { bytes, local } = method.encodeUpdate(
-      { state: replica.state, local: this.local, round, values, learningRate },
-      layout,
-    )
+    const input = { state: replica.state, local: this.local, round, values, learningRate }
+    const { bytes, local } = await inTurns(takingTurns(clock), method.encodeUpdate, input, layout)
     const update = await putArtifact(blobs, bytes)
     this.ownUpdates.push(update)
     const answer = await reportUpdate({

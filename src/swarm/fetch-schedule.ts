@@ -34,8 +34,12 @@ export interface ScheduleInit {
 const scheduleLimits = {
   /** A blob that is under way is asked again of a source that is expected to give it in less than half the time. */
   endgameFactor: 2,
-  /** Requests for one blob at a time. */
+  /** Requests for one blob at a time… */
   maxAskedAtOnce: 2,
+  /** …and for a small one, which is nearly nothing to get twice, after each such silence one more: they may be lost. */
+  overdueMs: 5000,
+  smallBytes: 65_536,
+  maxAskedWhenOverdue: 4,
   /** How often the sources and what is under way are looked at again. */
   lookMs: 250,
   /** How often sources that have nothing to offer are asked again, within the patience. */
@@ -114,11 +118,14 @@ export class Schedule {
   /** Asks a faster source for what a slow one holds up; false when there is nothing of the kind. */
   private askAgain(): boolean {
     if (this.queue.length > 0 || this.underWay.size >= this.init.inFlight) return false
-    const now = this.init.clock.now()
+    const { maxAskedAtOnce, maxAskedWhenOverdue, overdueMs, smallBytes } = scheduleLimits
+    const now = this.init.clock.steady()
     for (const { wanted, source, at } of this.underWay) {
       const same = [...this.underWay].filter((each) => each.wanted === wanted)
-      if (same.length >= scheduleLimits.maxAskedAtOnce) continue
-      const other = this.best(wanted, source)
+      const silentMs = now - Math.max(...same.map((each) => each.at))
+      const isOverdue = wanted.maxBytes <= smallBytes && silentMs >= overdueMs
+      if (same.length >= (isOverdue ? maxAskedWhenOverdue : maxAskedAtOnce)) continue
+      const other = this.best(wanted, source) ?? (isOverdue ? this.best(wanted) : undefined)
       const elapsedMs = now - at
       if (other === undefined || (!other.proven && elapsedMs < scheduleLimits.lookMs)) continue
       const expectedMs = source.expectedMs(wanted.maxBytes, source.underWay - 1) - elapsedMs
@@ -132,7 +139,7 @@ export class Schedule {
   }
 
   private anybodyFree(): boolean {
-    const now = this.init.clock.now()
+    const now = this.init.clock.steady()
     const alone = this.sources.size === 1
     return [...this.sources.values()].some(
       (source) => !source.banned && source.restMs(now) === 0 && source.hasRoom(1, alone),
@@ -141,7 +148,7 @@ export class Schedule {
 
   /** The source that is expected to give it first. */
   private best({ cid, maxBytes }: Wanted, except?: Source): Source | undefined {
-    const now = this.init.clock.now()
+    const now = this.init.clock.steady()
     const able = [...this.sources.values()].filter(
       (source) => source !== except && !source.banned && !source.lacks.has(cid),
     )
@@ -153,7 +160,7 @@ export class Schedule {
   /** How long to wait with nothing under way. @throws what `unavailable` gives when waiting is in vain */
   private pauseMs(): number {
     const { clock, patienceMs } = this.init
-    const now = clock.now()
+    const now = clock.steady()
     const sources = [...this.sources.values()]
     const next = this.queue[0]!
     const hopeful = sources.filter((source) => !source.lost && !source.lacks.has(next.cid))
@@ -177,7 +184,7 @@ export class Schedule {
   }
 
   private ask(wanted: Wanted, source: Source): void {
-    const asked = { wanted, source, at: this.init.clock.now(), callOff: new AbortController() }
+    const asked = { wanted, source, at: this.init.clock.steady(), callOff: new AbortController() }
     this.underWay.add(asked)
     source.underWay += 1
     const settled = this.settle(asked).finally(() => {
@@ -205,7 +212,7 @@ export class Schedule {
         return
       }
       await blobs.put(bytes, { expected: wanted.cid, handedOver: true })
-      source.gave(bytes.byteLength, clock.now() - at)
+      source.gave(bytes.byteLength, clock.steady() - at)
       if (!this.left.delete(wanted.cid)) return // the other one was faster by a moment
       onDone(wanted)
       for (const other of this.underWay) {
@@ -220,12 +227,13 @@ export class Schedule {
 
   private recordFailure(asked: Asked, thrown: unknown): void {
     const { wanted, source } = asked
-    const now = this.init.clock.now()
+    const now = this.init.clock.steady()
+    const reason = failureOf(thrown)
     this.underWay.delete(asked)
+    if (reason === 'missing') this.callOff(wanted, source)
     const pending = [...this.underWay].some((each) => each.wanted === wanted)
     if (this.left.has(wanted.cid) && !pending) this.queue.unshift(wanted)
     if (isRemote(thrown, 'peer/busy') && source.wasBusy(now)) return
-    const reason = failureOf(thrown)
     if (reason === undefined) {
       this.thrown ??= { error: thrown } // our own disk or our own bug, not the source's fault
       return
@@ -236,6 +244,15 @@ export class Schedule {
     this.failures.push({ peer: source.peer, cid: wanted.cid, reason, message: messageOf(thrown) })
     if (this.failures.length > scheduleLimits.maxFailures)
       this.failures.splice(scheduleLimits.maxFailures / 2, 1)
+  }
+
+  /** Waits no longer for an answer of a source that has said meanwhile that it does not have the blob. */
+  private callOff(wanted: Wanted, source: Source): void {
+    for (const other of this.underWay) {
+      if (other.wanted !== wanted || other.source !== source) continue
+      this.underWay.delete(other)
+      other.callOff.abort(new Error('It is not there.'))
+    }
   }
 
   private tell(): void {

@@ -3,7 +3,13 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { type Cid, encodeCanonical, seededRandom, VirtualClock } from '../core/index.ts'
+import {
+  type Cid,
+  encodeCanonical,
+  type GroundswellError,
+  seededRandom,
+  VirtualClock,
+} from '../core/index.ts'
 import {
   artifactBlobs,
   chunkBytes,
@@ -13,7 +19,7 @@ import {
   readArtifact,
 } from './artifact.ts'
 import { type Blobs, memoryBlobs } from './blobs.ts'
-import { type FetchProgress, fetchArtifact, fetchBlob, serveBlobs } from './fetch.ts'
+import { type FetchProgress, fetchArtifact, fetchBlob, fetchLimits, serveBlobs } from './fetch.ts'
 import { sourceLimits } from './fetch-sources.ts'
 import { fileBlobs } from './file-blobs.ts'
 import type { MemoryLink } from './memory-links.ts'
@@ -393,6 +399,32 @@ describe('fetching from many sources', () => {
     expect(two).toBeLessThan(2 * chunkBytes)
     for (const bytes of [one, three]) expect(bytes).toBeGreaterThan(7 * chunkBytes)
     expect(report.duplicateBytes).toBeLessThanOrEqual(2 * chunkBytes)
+  })
+
+  test('a question that was lost is asked again, where its answer is small, even of the only source', async () => {
+    const { network, clock, newcomer, peers, run } = await world(fast)
+    const [source] = peers as [Transport]
+    const small = randomBytes(1000)
+    const smallRoot = await putArtifact(stored, small)
+    const nowhere = await putArtifact(memoryBlobs(), randomBytes(1000, 1))
+    for (const [wanted, code] of [
+      [smallRoot, undefined],
+      [nowhere, 'artifact/unavailable'],
+    ] as const) {
+      network.faults = { lose: 1 }
+      const start = clock.now()
+      const blobs = memoryBlobs()
+      const from = { transport: newcomer, clock, blobs, sources: [source.self], maxBytes }
+      const fetched = run(fetchArtifact({ ...from, root: wanted }))
+      const outcome = fetched.then(
+        () => undefined,
+        (thrown: unknown) => (thrown as GroundswellError).code,
+      )
+      while (clock.now() - start < 1000) await new Promise((resolve) => setImmediate(resolve))
+      network.faults = {}
+      expect(await outcome).toBe(code)
+      expect(clock.now() - start).toBeLessThan(fetchLimits.chunkTimeoutMs / 3)
+    }
   })
 
   test('a source that comes while the fetch is under way is used', async () => {

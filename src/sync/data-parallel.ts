@@ -14,6 +14,7 @@ import { isDecayed, type OptimiserSettings } from '../train/index.ts'
 import { addShares, type DecodedTensor, normOf, sharesOf } from './aggregate.ts'
 import { decodeDense, denseBytes, encodeDense } from './dense-update.ts'
 import type { EncodingName } from './encodings.ts'
+import { inParts } from './in-parts.ts'
 import type { SyncMethod, TensorLayout } from './method.ts'
 import {
   noLocal,
@@ -76,23 +77,24 @@ export function dataParallel(
     parameters: (state) => state.parameters,
     startRound: (state) => state.parameters,
 
-    encodeUpdate: ({ local, values }, layout) => {
+    encodeUpdate: inParts(function* ({ local, values }, layout) {
       requireSize(values, layout)
-      return { bytes: encodeDense(format, layout, values), local }
-    },
+      return { bytes: yield* encodeDense(format, layout, values), local }
+    }),
     decodeUpdate: (bytes, layout) => ({ tensors: decodeDense(format, layout, bytes) }),
     updateNorm: ({ tensors }) => normOf(tensors),
 
-    merge: (state, contributions, context) => {
+    merge: inParts(function* (state, contributions, context) {
       const { layout } = state
       const shares = sharesOf(contributions)
       const gradient = new Float64Array(layout.totalSize)
-      layout.entries.forEach(({ offset, size }, index) => {
+      for (const [index, { offset, size }] of layout.entries.entries()) {
         const tensors = contributions.map(({ update }) => update.tensors[index]!)
         addShares(gradient.subarray(offset, offset + size), tensors, shares, context)
-      })
+        yield
+      }
       return adamwStep(state, gradient, optimiser, context.learningRate)
-    },
+    }),
 
     serialiseState: ({ layout, step, parameters, firstMoment, secondMoment }) =>
       writeState(stateFormat, layout, { counters: [step], arrays: [parameters, firstMoment, secondMoment] }),

@@ -20,6 +20,7 @@
 import { addSparseShares, normOf, type SparseAverage, sharesOf } from './aggregate.ts'
 import { TileTransform } from './dct.ts'
 import { diverged } from './dense-update.ts'
+import { inParts } from './in-parts.ts'
 import type { SyncMethod, TensorEntry, TensorLayout } from './method.ts'
 import { sumsFor } from './outer-step.ts'
 import {
@@ -109,13 +110,13 @@ function decoupledMomentum(
     startRound: ({ parameters }, { momentum, learningRate }) =>
       overlaps ? parameters.map((value, i) => value - learningRate * Math.sign(momentum[i]!)) : parameters,
 
-    encodeUpdate: ({ local, values: gradient, learningRate }, layout) => {
+    encodeUpdate: inParts(function* ({ local, values: gradient, learningRate }, layout) {
       requireSize(gradient, layout)
       const momentum = new Float32Array(layout.totalSize)
       const sent = overlaps ? new Float32Array(layout.totalSize) : undefined
       const coefficients = new Float32Array(sumsFor(layout.entries).length)
       const largest = new Float64Array(coefficients.length)
-      const bytes = encodeSparse(
+      const bytes = yield* encodeSparse(
         format,
         layout,
         (entry) => {
@@ -145,11 +146,11 @@ function decoupledMomentum(
         },
       )
       return { bytes, local: { layout, momentum, sent, learningRate: Math.fround(learningRate) } }
-    },
+    }),
     decodeUpdate: (bytes, layout) => ({ tensors: decodeSparse(format, layout, bytes) }),
     updateNorm: ({ tensors }) => normOf(tensors),
 
-    merge: (state, contributions, context) => {
+    merge: inParts(function* (state, contributions, context) {
       const { layout } = state
       const { learningRate } = context
       const shares = sharesOf(contributions)
@@ -157,22 +158,17 @@ function decoupledMomentum(
       const parameters = new Float32Array(layout.totalSize)
       const pending = state.pending === undefined ? undefined : new Float32Array(layout.totalSize)
       const sums = sumsFor(layout.entries)
-      layout.entries.forEach((entry, index) => {
+      for (const [index, entry] of layout.entries.entries()) {
         const { offset, size } = entry
         const sum = sums.subarray(0, size).fill(0)
         const tensors = contributions.map(({ update }) => update.tensors[index]!)
         addSparseShares(sum, tensors, shares, average, context)
         transformTiles(transform, 'inverse', entry, sum, sum)
-        for (let i = 0; i < size; i++) {
-          const at = offset + i
-          const fresh = Math.sign(sum[i]!)
-          const applied = state.pending === undefined ? fresh : state.pending[at]!
-          if (pending !== undefined) pending[at] = fresh
-          parameters[at] = state.parameters[at]! * keep - learningRate * applied
-        }
-      })
+        stepBySigns({ layout, parameters, pending }, state, offset, sum, { keep, learningRate })
+        yield
+      }
       return { layout, parameters, pending }
-    },
+    }),
 
     serialiseState: ({ layout, parameters, pending }) =>
       writeState(stateFormat, layout, {
@@ -196,6 +192,23 @@ function decoupledMomentum(
       if (!Number.isFinite(learningRate)) refuse(refusedLocal, 'holds a learning rate that is not finite')
       return { layout, momentum: momentum!, sent, learningRate }
     },
+  }
+}
+
+/** θ ← θ (1 − ηλ) − η · sign, of one tensor: with the signs of `mean`, or those that waited while these wait now. */
+function stepBySigns(
+  next: DemoState,
+  state: DemoState,
+  offset: number,
+  mean: Float64Array,
+  { keep, learningRate }: { readonly keep: number; readonly learningRate: number },
+): void {
+  for (let i = 0; i < mean.length; i++) {
+    const at = offset + i
+    const fresh = Math.sign(mean[i]!)
+    const applied = state.pending === undefined ? fresh : state.pending[at]!
+    if (next.pending !== undefined) next.pending[at] = fresh
+    next.parameters[at] = state.parameters[at]! * keep - learningRate * applied
   }
 }
 

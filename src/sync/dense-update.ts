@@ -5,6 +5,7 @@
 import { GroundswellError } from '../core/index.ts'
 import type { DecodedTensor } from './aggregate.ts'
 import { type EncodingName, encodings } from './encodings.ts'
+import type { Parts } from './in-parts.ts'
 import type { TensorEntry, TensorLayout } from './method.ts'
 import {
   allWithin,
@@ -38,15 +39,15 @@ export function denseBytes(encoding: EncodingName, entries: readonly TensorEntry
  * @param values of the whole layout, of which the part's are encoded
  * @throws GroundswellError `sync/diverged`
  */
-export function encodeDense(
+export function* encodeDense(
   format: DenseFormat,
   layout: TensorLayout,
   values: Float32Array,
   part: Part = { number: 0, entries: layout.entries },
-): Uint8Array {
+): Parts<Uint8Array> {
   const bytes = new Uint8Array(frameBytes + denseBytes(format.encoding, part.entries))
   writeFrame(bytes, frameOf(format, layout, part))
-  writeTensors(format.encoding, part.entries, values, bytes, frameBytes)
+  yield* writeTensors(format.encoding, part.entries, values, bytes, frameBytes)
   return bytes
 }
 
@@ -63,13 +64,13 @@ export function decodeDense(
 }
 
 /** Encodes tensors at a byte offset. @throws GroundswellError `sync/diverged` */
-export function writeTensors(
+export function* writeTensors(
   encoding: EncodingName,
   entries: readonly TensorEntry[],
   values: Float32Array,
   target: Uint8Array,
   byteOffset: number,
-): void {
+): Parts<void> {
   const codec = encodings[encoding]
   let at = byteOffset
   for (const { offset, size } of entries) {
@@ -77,6 +78,7 @@ export function writeTensors(
     if (!allWithin(tensor, largestMagnitude)) throw diverged()
     codec.encodeTensor(tensor, target, at)
     at += codec.tensorBytes(size)
+    yield
   }
 }
 

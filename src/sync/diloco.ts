@@ -13,6 +13,7 @@
 import { type DecodedTensor, normOf, plainAverage, sharesOf, type TensorAverage } from './aggregate.ts'
 import { decodeDense, denseBytes, diverged, encodeDense } from './dense-update.ts'
 import type { EncodingName } from './encodings.ts'
+import { inParts } from './in-parts.ts'
 import { pseudoGradient, type SyncMethod, type TensorEntry, type TensorLayout } from './method.ts'
 import { nesterovStep, type OuterState, type OuterStepOptions, sumsFor } from './outer-step.ts'
 import {
@@ -81,26 +82,27 @@ export function averagedPseudoGradients(
     createLocal: (layout) => (remembers ? { layout, memory: new Float32Array(layout.totalSize) } : null),
     startRound: (state) => state.parameters,
 
-    encodeUpdate: ({ state, local, values }, layout) => {
+    encodeUpdate: inParts(function* ({ state, local, values }, layout) {
       requireSize(values, layout)
       const delta = pseudoGradient(state.parameters, values)
-      if (local === null || !remembers) return { bytes: encodeDense(format, layout, delta), local }
-      for (let i = 0; i < delta.length; i++) delta[i] = errorFeedback * local.memory[i]! + delta[i]!
-      if (!allWithin(delta, largestMagnitude)) throw diverged()
-      const bytes = encodeDense(format, layout, delta)
+      yield
+      if (local === null || !remembers) return { bytes: yield* encodeDense(format, layout, delta), local }
+      remember(delta, local.memory, errorFeedback)
+      const bytes = yield* encodeDense(format, layout, delta)
       const sums = sumsFor(layout.entries)
       const sent = decodeDense(format, layout, bytes)
-      layout.entries.forEach(({ offset, size }, index) => {
+      for (const [index, { offset, size }] of layout.entries.entries()) {
         const sum = sums.subarray(0, size).fill(0)
         sent[index]!.addScaled(sum, 1)
-        for (let i = 0; i < size; i++) delta[offset + i] = delta[offset + i]! - sum[i]!
-      })
+        takeOut(delta.subarray(offset, offset + size), sum)
+        yield
+      }
       return { bytes, local: { layout, memory: delta } }
-    },
+    }),
     decodeUpdate: (bytes, layout) => ({ tensors: decodeDense(format, layout, bytes) }),
     updateNorm: ({ tensors }) => normOf(tensors),
 
-    merge: (state, contributions, context) => {
+    merge: inParts(function* (state, contributions, context) {
       const { layout } = state
       const shares = sharesOf(contributions)
       const next = {
@@ -108,14 +110,15 @@ export function averagedPseudoGradients(
         parameters: new Float32Array(layout.totalSize),
         momentum: new Float32Array(layout.totalSize),
       }
-      layout.entries.forEach((entry, index) => {
+      for (const [index, entry] of layout.entries.entries()) {
         const tensors = contributions.map(({ update }) => update.tensors[index]!)
         averageOf(entry)(entry.size, tensors, shares, context, (block, from) =>
           nesterovStep(next, state, entry.offset + from, block, options),
         )
-      })
+        yield
+      }
       return next
-    },
+    }),
 
     serialiseState: ({ layout, parameters, momentum }) =>
       writeState(stateFormat, layout, { counters: [], arrays: [parameters, momentum] }),
@@ -132,4 +135,15 @@ export function averagedPseudoGradients(
         ? { layout, memory: readState(bytes, localFormat, layout).arrays[0]! }
         : noLocal.parseLocal(bytes),
   }
+}
+
+/** e ← βe + Δ, in the place of Δ. @throws GroundswellError `sync/diverged` */
+function remember(delta: Float32Array, memory: Float32Array, decay: number): void {
+  for (let i = 0; i < delta.length; i++) delta[i] = decay * memory[i]! + delta[i]!
+  if (!allWithin(delta, largestMagnitude)) throw diverged()
+}
+
+/** e ← e − ê, of one tensor. */
+function takeOut(tensor: Float32Array, sent: Float64Array): void {
+  for (let i = 0; i < tensor.length; i++) tensor[i] = tensor[i]! - sent[i]!
 }

@@ -22,6 +22,7 @@ export {
   diloco,
 } from './diloco.ts'
 export type { EncodingName } from './encodings.ts'
+export { inTurns } from './in-parts.ts'
 export {
   type Contribution,
   type EncodeInput,

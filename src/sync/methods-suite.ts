@@ -5,6 +5,7 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { joinPieces } from '../core/index.ts'
+import { inTurns } from './in-parts.ts'
 import type { SyncMethod } from './method.ts'
 import { normals, ToySwarm, toyModelLayout } from './toy-swarm.ts'
 
@@ -82,6 +83,28 @@ export function runSyncMethodSuite({
       }).toEqual(before)
       expect({ values, own }).toEqual(kept)
       expect(bytes).toEqual(sent)
+    })
+
+    test('gives the same bits part by part as at once', async () => {
+      const swarm = trained(2)
+      const { method, peers } = swarm
+      const { state, local } = peers[0]!
+      const values = normals(layout.totalSize, 0.1, 'values')
+      const input = { state, local, round: 3, values, learningRate }
+      const context = swarm.context({ round: 3, learningRate })
+      const pause = async (): Promise<void> => undefined
+      const encoded = method.encodeUpdate(input, layout)
+      const inParts = await inTurns(pause, method.encodeUpdate, input, layout)
+      expect(inParts.bytes).toEqual(encoded.bytes)
+      expect(joinPieces(method.serialiseLocal(inParts.local))).toEqual(
+        joinPieces(method.serialiseLocal(encoded.local)),
+      )
+      const update = method.decodeUpdate(encoded.bytes, layout)
+      const contributions = [{ peer: peers[0]!.name, update, weight: 5 }]
+      const merged = await inTurns(pause, method.merge, state, contributions, context)
+      expect(joinPieces(method.serialiseState(merged))).toEqual(
+        joinPieces(method.serialiseState(method.merge(state, contributions, context))),
+      )
     })
 
     test('continues from what was written down as from what lived', () => {

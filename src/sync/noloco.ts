@@ -16,6 +16,7 @@ import { permutation, seededRandom } from '../core/index.ts'
 import { addShares, type DecodedTensor, normOf, sharesOf } from './aggregate.ts'
 import { denseBytes, openTensors, writeTensors } from './dense-update.ts'
 import { type EncodingName, encodings } from './encodings.ts'
+import { inParts } from './in-parts.ts'
 import { type MergeContext, pseudoGradient, type SyncMethod, type TensorLayout } from './method.ts'
 import { type OuterState, type OuterStepOptions, sumsFor } from './outer-step.ts'
 import {
@@ -63,7 +64,7 @@ export function gossipGroups(peers: readonly string[], seed: string): readonly (
 }
 
 export function noloco(options: NolocoOptions): SyncMethod<NolocoState, null, NolocoUpdate> {
-  const { innerSteps, encoding, parametersEncoding, outerLearningRate: rate, outerMomentum: mu } = options
+  const { innerSteps, encoding, parametersEncoding } = options
   const updateBytes = ({ entries }: TensorLayout): number =>
     frameBytes + denseBytes(encoding, entries) + denseBytes(parametersEncoding, entries)
   const frameOf = ({ totalSize }: TensorLayout): Frame => ({
@@ -92,16 +93,18 @@ export function noloco(options: NolocoOptions): SyncMethod<NolocoState, null, No
     parameters: (state) => state.parameters,
     startRound: (state) => state.parameters,
 
-    encodeUpdate: ({ state, local, values }, layout) => {
+    encodeUpdate: inParts(function* ({ state, local, values }, layout) {
       requireSize(values, layout)
       const { entries } = layout
       const bytes = new Uint8Array(updateBytes(layout))
       writeFrame(bytes, frameOf(layout))
       const slowAt = frameBytes + denseBytes(encoding, entries)
-      writeTensors(encoding, entries, pseudoGradient(state.parameters, values), bytes, frameBytes)
-      writeTensors(parametersEncoding, entries, state.parameters, bytes, slowAt)
+      const delta = pseudoGradient(state.parameters, values)
+      yield
+      yield* writeTensors(encoding, entries, delta, bytes, frameBytes)
+      yield* writeTensors(parametersEncoding, entries, state.parameters, bytes, slowAt)
       return { bytes, local }
-    },
+    }),
     decodeUpdate: (bytes, layout) => {
       const { entries } = layout
       expectFrame(bytes, { ...frameOf(layout), totalBytes: updateBytes(layout) }, refusedUpdate)
@@ -115,7 +118,7 @@ export function noloco(options: NolocoOptions): SyncMethod<NolocoState, null, No
     updateNorm: ({ delta }) => normOf(delta),
 
     /** A peer that took no part keeps its state. */
-    merge: (state, contributions, context) => {
+    merge: inParts(function* (state, contributions, context) {
       const { layout } = state
       const members = partnersOf(
         contributions.map(({ peer }) => peer),
@@ -132,7 +135,7 @@ export function noloco(options: NolocoOptions): SyncMethod<NolocoState, null, No
       }
       const deltas = sumsFor(layout.entries)
       const slows = sumsFor(layout.entries)
-      layout.entries.forEach(({ offset, size }, index) => {
+      for (const [index, { offset, size }] of layout.entries.entries()) {
         const delta = deltas.subarray(0, size).fill(0)
         const slow = slows.subarray(0, size).fill(0)
         const clipping = context.self === null ? context : unclipped
@@ -148,17 +151,11 @@ export function noloco(options: NolocoOptions): SyncMethod<NolocoState, null, No
           equal,
           unclipped,
         )
-        for (let i = 0; i < size; i++) {
-          const at = offset + i
-          // For nobody in particular, φ is the mean itself and the pull towards it is nothing.
-          const own = context.self === null ? slow[i]! : state.parameters[at]!
-          const momentum = Math.fround(mu * state.momentum[at]! - rate * delta[i]! + rate * (slow[i]! - own))
-          next.momentum[at] = momentum
-          next.parameters[at] = own + momentum
-        }
-      })
+        gossipStep(next, state, offset, { delta, slow, isOwn: context.self !== null }, options)
+        yield
+      }
       return next
-    },
+    }),
 
     serialiseState: ({ layout, parameters, momentum }) =>
       writeState(stateFormat, layout, { counters: [], arrays: [parameters, momentum] }),
@@ -166,6 +163,27 @@ export function noloco(options: NolocoOptions): SyncMethod<NolocoState, null, No
       const [parameters, momentum] = readState(bytes, stateFormat, layout).arrays
       return { layout, parameters: parameters!, momentum: momentum! }
     },
+  }
+}
+
+/**
+ * One tensor's step: along the group's updates, and a pull of the peer's own φ towards that of the group. For nobody in
+ * particular, φ is the mean itself and the pull towards it is nothing.
+ */
+function gossipStep(
+  next: OuterState,
+  state: OuterState,
+  offset: number,
+  group: { readonly delta: Float64Array; readonly slow: Float64Array; readonly isOwn: boolean },
+  { outerLearningRate: rate, outerMomentum: mu }: OuterStepOptions,
+): void {
+  const { delta, slow, isOwn } = group
+  for (let i = 0; i < delta.length; i++) {
+    const at = offset + i
+    const own = isOwn ? state.parameters[at]! : slow[i]!
+    const momentum = Math.fround(mu * state.momentum[at]! - rate * delta[i]! + rate * (slow[i]! - own))
+    next.momentum[at] = momentum
+    next.parameters[at] = own + momentum
   }
 }
 

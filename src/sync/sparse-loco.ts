@@ -19,6 +19,7 @@
 import { addSparseShares, normOf, type SparseAverage, sharesOf } from './aggregate.ts'
 import { diverged } from './dense-update.ts'
 import { exponentOf } from './encoding-float16.ts'
+import { inParts } from './in-parts.ts'
 import type { SyncMethod, TensorLayout } from './method.ts'
 import { sumsFor } from './outer-step.ts'
 import {
@@ -87,10 +88,10 @@ export function sparseLoco(
     createLocal: (layout) => ({ layout, memory: new Float32Array(layout.totalSize) }),
     startRound: (state) => state.parameters,
 
-    encodeUpdate: (input, layout) => {
+    encodeUpdate: inParts(function* (input, layout) {
       requireSize(input.values, layout)
       const memory = new Float32Array(layout.totalSize)
-      const bytes = encodeSparse(
+      const bytes = yield* encodeSparse(
         format,
         layout,
         ({ offset, size }) => {
@@ -109,25 +110,30 @@ export function sparseLoco(
         },
       )
       return { bytes, local: { layout, memory } }
-    },
+    }),
     decodeUpdate: (bytes, layout) => ({ tensors: decodeSparse(format, layout, bytes) }),
     updateNorm: ({ tensors }) => normOf(tensors),
 
-    merge: (state, contributions, context) => {
+    merge: inParts(function* (state, contributions, context) {
       const { layout } = state
       const shares = sharesOf(contributions)
       const parameters = new Float32Array(layout.totalSize)
       const sums = sumsFor(layout.entries)
-      layout.entries.forEach(({ offset, size }, index) => {
+      for (const [index, { offset, size }] of layout.entries.entries()) {
         const sum = sums.subarray(0, size).fill(0)
         const tensors = contributions.map(({ update }) => update.tensors[index]!)
         addSparseShares(sum, tensors, shares, average, context)
-        for (let i = 0; i < size; i++) {
-          parameters[offset + i] = state.parameters[offset + i]! - outerLearningRate * sum[i]!
-        }
-      })
+        stepAlong(
+          parameters.subarray(offset, offset + size),
+          state.parameters,
+          offset,
+          sum,
+          outerLearningRate,
+        )
+        yield
+      }
       return { layout, parameters }
-    },
+    }),
 
     serialiseState: ({ layout, parameters }) =>
       writeState(stateFormat, layout, { counters: [], arrays: [parameters] }),
@@ -139,6 +145,17 @@ export function sparseLoco(
       writeState(localFormat, layout, { counters: [], arrays: [memory] }),
     parseLocal: (bytes, layout) => ({ layout, memory: readState(bytes, localFormat, layout).arrays[0]! }),
   }
+}
+
+/** θ ← θ − α · mean, of one tensor, into `target`. */
+function stepAlong(
+  target: Float32Array,
+  theta: Float32Array,
+  offset: number,
+  mean: Float64Array,
+  rate: number,
+): void {
+  for (let i = 0; i < target.length; i++) target[i] = theta[offset + i]! - rate * mean[i]!
 }
 
 /** e ← βe + θ − θᵢ into `target`, on the grid whose step is returned. @throws GroundswellError `sync/diverged` */

@@ -5,6 +5,7 @@
  */
 import type { DecodedSparseTensor } from './aggregate.ts'
 import { unacceptable } from './dense-update.ts'
+import type { Parts } from './in-parts.ts'
 import type { TensorEntry, TensorLayout } from './method.ts'
 import { CorruptRange, RangeDecoder, RangeEncoder } from './range-coder.ts'
 import {
@@ -105,12 +106,12 @@ export interface SparseSource {
 }
 
 /** Encodes one tensor after the other; `sent` is told what receivers will read, while `source` still is as it was. */
-export function encodeSparse(
+export function* encodeSparse(
   format: SparseFormat,
   layout: TensorLayout,
   sourceOf: (entry: TensorEntry) => SparseSource,
   sent: (entry: TensorEntry, tensor: SparseTensor) => void,
-): Uint8Array {
+): Parts<Uint8Array> {
   const bytes = new Uint8Array(mostSparseBytes(format, layout))
   writeFrame(bytes, frameOf(format, layout))
   const encoder = new RangeEncoder(bytes, fixedBytes(format, layout))
@@ -146,6 +147,7 @@ export function encodeSparse(
     // Read back, so that what the sender takes for sent is what the others read.
     sent(entry, new SparseTensor(places, readSparseValues(format.values, bytes, byteOffset, count)!))
     byteOffset += sparseValuesBytes(format.values, count)
+    yield
   }
   return bytes.slice(0, encoder.finish())
 }

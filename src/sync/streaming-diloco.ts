@@ -14,6 +14,7 @@ import { type DecodedTensor, normOf, plainAverage, sharesOf } from './aggregate.
 import { decodeDense, denseBytes, encodeDense, type Part } from './dense-update.ts'
 import type { EncodingName } from './encodings.ts'
 import { fragmentsOf, requireFragments } from './fragments.ts'
+import { inParts } from './in-parts.ts'
 import { pseudoGradient, type SyncMethod, type TensorLayout } from './method.ts'
 import { nesterovStep, type OuterState, type OuterStepOptions } from './outer-step.ts'
 import {
@@ -102,11 +103,13 @@ export function streamingDiloco(
       return next
     },
 
-    encodeUpdate: ({ state, local, round, values }, layout) => {
+    encodeUpdate: inParts(function* ({ state, local, round, values }, layout) {
       requireSize(values, layout)
       const part = partOf(layout, round % fragments)
-      return { bytes: encodeDense(format, layout, pseudoGradient(state.parameters, values), part), local }
-    },
+      const delta = pseudoGradient(state.parameters, values)
+      yield
+      return { bytes: yield* encodeDense(format, layout, delta, part), local }
+    }),
     decodeUpdate: (bytes, layout) => {
       if (bytes.byteLength < frameBytes || bytes[7]! >= fragments) {
         refuse(refusedUpdate, `is of none of the ${fragments} fragments`)
@@ -117,7 +120,7 @@ export function streamingDiloco(
     updateNorm: ({ tensors }) => normOf(tensors),
 
     /** A contribution of another fragment than this round's counts for nothing. */
-    merge: (state, contributions, context) => {
+    merge: inParts(function* (state, contributions, context) {
       const { layout } = state
       const part = partOf(layout, context.round % fragments)
       const due = contributions.filter(({ update }) => update.fragment === part.number)
@@ -129,14 +132,15 @@ export function streamingDiloco(
       }
       if (due.length === 0 && contributions.length > 0) return next
       const shares = sharesOf(due)
-      part.entries.forEach(({ offset, size }, index) => {
+      for (const [index, { offset, size }] of part.entries.entries()) {
         const tensors = due.map(({ update }) => update.tensors[index]!)
         plainAverage(size, tensors, shares, context, (block, from) =>
           nesterovStep(next, state, offset + from, block, options),
         )
-      })
+        yield
+      }
       return next
-    },
+    }),
 
     serialiseState: ({ layout, round, parameters, momentum }) =>
       writeState(stateFormat, layout, { counters: [round], arrays: [parameters, momentum] }),
