@@ -60,7 +60,8 @@ export interface EncodeInput<State, Local> {
 
 /**
  * `State`, `Local` and `Update` belong to the method; whoever drives a run passes them along without looking inside.
- * All are values: nothing is changed in place.
+ * All are values: nothing is changed in place. Where encoding and merging know parts (`inParts`), a peer answers others in
+ * between.
  */
 export interface SyncMethod<State = unknown, Local = unknown, Update = unknown> {
   /** Name and version of the method and of its formats, such as `diloco/1`. */
@@ -92,6 +93,7 @@ export interface SyncMethod<State = unknown, Local = unknown, Update = unknown> 
    * @throws GroundswellError `sync/diverged` when it would hold what no peer accepts
    */
   encodeUpdate(
+    this: void,
     input: EncodeInput<State, Local>,
     layout: TensorLayout,
   ): { readonly bytes: Uint8Array; readonly local: Local }
@@ -105,7 +107,12 @@ export interface SyncMethod<State = unknown, Local = unknown, Update = unknown> 
   /** √Σ over tensors of the update's squares, for checks; as cheap as decoding. */
   updateNorm(update: Update): number
   /** The outer step. The order of `contributions` matters to the last bits: all peers use the one in the log. */
-  merge(state: State, contributions: readonly Contribution<Update>[], context: MergeContext): State
+  merge(
+    this: void,
+    state: State,
+    contributions: readonly Contribution<Update>[],
+    context: MergeContext,
+  ): State
 
   /** In pieces, some of which are views of the state. */
   serialiseState(state: State): Pieces
