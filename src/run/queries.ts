@@ -19,7 +19,7 @@ export function isKnownUpdate({ updates }: RunState, update: Cid): boolean {
 /** How many more peers must be ready before a round opens; 0 when it is not for peers that the run waits. */
 export function missingPeers({ phase, cold, counts, policy }: RunState): number {
   if (phase !== 'waiting') return 0
-  return Math.max(0, (cold ? policy.minimumPeers : 1) - counts.ready)
+  return Math.max(0, (cold ? policy.minimumPeers : 1) - (counts.present - counts.joining))
 }
 
 /** The peer's share of all tokens accepted so far, from 0 to 1. */

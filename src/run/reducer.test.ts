@@ -162,7 +162,7 @@ describe('a round closes', () => {
 describe('when everybody has gone', () => {
   const alone = (): Story => new Story().join(ada, ben).contribute(ada, ben).merge()
 
-  test('the same round begins anew with the batches that came back, once enough have come', () => {
+  test('the same round begins anew with others, once enough have come; what was leased returns after it', () => {
     const story = alone()
     expect([story.lease(ada).ranges, story.lease(ben).ranges]).toEqual([
       [{ start: 20, end: 30 }],
@@ -170,14 +170,29 @@ describe('when everybody has gone', () => {
     ])
     story.vanish(ada).vanish(ben)
     expect(story.state).toMatchObject({ phase: 'waiting', round: 2, open: null, cold: true })
-    expect(story.member(ada)).toMatchObject({ lease: null, expired: 1, lastVerdict: { outcome: 'expired' } })
     story.join(cleo)
     expect(story.state.phase).toBe('waiting')
     expect(missingPeers(story.state)).toBe(1)
     story.join(dora)
     expect(story.state).toMatchObject({ phase: 'training', round: 2, cold: false, rewarmRound: 2 })
-    expect(story.lease(cleo)).toMatchObject({ round: 2, ranges: [{ start: 20, end: 30 }] })
-    expect(story.lease(dora)).toMatchObject({ round: 2, ranges: [{ start: 30, end: 40 }] })
+    expect(story.lease(cleo)).toMatchObject({ round: 2, ranges: [{ start: 40, end: 50 }] })
+    expect(story.lease(dora)).toMatchObject({ round: 2, ranges: [{ start: 50, end: 60 }] })
+    story.contribute(cleo, dora).merge()
+    expect(story.member(ada)).toMatchObject({ lease: null, expired: 1, lastVerdict: { outcome: 'expired' } })
+    expect(story.lease(cleo)).toMatchObject({ round: 3, ranges: [{ start: 20, end: 30 }] })
+    expect(story.lease(dora)).toMatchObject({ round: 3, ranges: [{ start: 30, end: 40 }] })
+  })
+
+  test('and comes back, as when the line of the host was down, nothing that they did meanwhile is lost', () => {
+    const story = alone().vanish(ada).vanish(ben).come(ada)
+    expect(story.state.phase).toBe('waiting')
+    expect(missingPeers(story.state)).toBe(1)
+    story.come(ben)
+    expect(story.state).toMatchObject({ phase: 'training', round: 2, cold: false, rewarmRound: null })
+    expect(story.state.open).toMatchObject({ assigned: 2, outstanding: 2 })
+    expect(story.lease(ada)).toMatchObject({ round: 2, ranges: [{ start: 20, end: 30 }] })
+    story.contribute(ada, ben)
+    expect(story.state.phase).toBe('coolingDown')
   })
 
   test('a round that has contributions is merged, and the next one begins cold', () => {
@@ -185,7 +200,9 @@ describe('when everybody has gone', () => {
     expect(story.state).toMatchObject({ phase: 'coolingDown', round: 2, cold: true })
     story.merge()
     expect(story.state).toMatchObject({ phase: 'waiting', round: 3 })
-    expect(story.join(ada, ben).state).toMatchObject({ phase: 'training', round: 3, rewarmRound: 3 })
+    // Ben still has a lease of round 2, for which he comes late.
+    expect(story.join(ada).come(ben).state).toMatchObject({ phase: 'training', round: 3, rewarmRound: 3 })
+    expect(story.contribute(ben).member(ben)).toMatchObject({ contributions: 2, late: 1 })
   })
 
   test('before the first round, nothing has to be warmed again', () => {

@@ -28,7 +28,8 @@ import {
 
 /** Advances as far as possible without another event. */
 export function settle(state: RunState): RunState {
-  let settled = state.counts.present === 0 && !state.cold ? goCold(state) : state
+  // Leases wait for those who fell silent: when all do at once, it is most likely the host's own line.
+  let settled = state.counts.present === 0 && !state.cold ? { ...state, cold: true } : state
   for (;;) {
     const next = advance(settled)
     if (next === settled) return settled
@@ -60,12 +61,10 @@ function advanceBetweenRounds(state: RunState): RunState {
     return { ...state, phase: 'finished', round: state.lastRound, warmupDeadlineMs: null }
   }
   if (state.pauseRequested) return { ...state, phase: 'paused', warmupDeadlineMs: null }
-  if (!state.cold) {
-    // With nobody ready the round opens for updates that come late.
-    const leased = counts.present - counts.ready - counts.joining
-    return counts.ready + leased > 0 ? openRound(state) : state
-  }
-  if (counts.ready < policy.minimumPeers) {
+  // Who has a lease from before can hand it in, in time or late.
+  const able = counts.present - counts.joining
+  if (!state.cold) return able > 0 ? openRound(state) : state
+  if (able < policy.minimumPeers) {
     return phase === 'waiting' ? state : { ...state, phase: 'waiting', warmupDeadlineMs: null }
   }
   const warmupDeadlineMs = state.warmupDeadlineMs ?? nowMs + policy.warmupMs
@@ -99,15 +98,6 @@ function advanceOpenRound(state: RunState, open: OpenRound): RunState {
 function withoutOpenRound(state: RunState): RunState {
   const ends = state.endRequested && state.counts.present === 0
   return { ...state, phase: 'waiting', open: null, lastRound: ends ? state.round - 1 : state.lastRound }
-}
-
-/** The last one has gone: nobody comes back in time any more, so all leases return. */
-function goCold(state: RunState): RunState {
-  const over: Entry[] = []
-  state.members.forEach((member, peer) => {
-    if (member.lease !== null) over.push([peer, member])
-  })
-  return { ...returnLeases(state, over), cold: true }
 }
 
 type Entry = [peer: PeerId, member: Member]
@@ -152,9 +142,9 @@ function openRound(before: RunState): RunState {
   before.members.forEach((member, peer) => {
     if (member.status === 'ready') coming.push([peer, member])
     else if (member.lease === null) return
+    else if (member.lease.round === round) outstanding += isPresent(member) ? 1 : 0
     else if (!isPresent(member) || round - member.lease.round > policy.maximumStaleness)
       over.push([peer, member])
-    else if (member.lease.round === round) outstanding += 1
   })
   const state = forgetLongestGone(returnLeases(before, over))
   for (const [peer, { status }] of over) {
@@ -179,7 +169,8 @@ function openRound(before: RunState): RunState {
     batches: dispenser.rest(),
     counts: { ...state.counts, ready: 0 },
     cold: false,
-    rewarmRound: state.cold && round > 1 ? round : state.rewarmRound,
+    // Whoever comes back with its lease still has what its optimiser knows.
+    rewarmRound: state.cold && round > 1 && outstanding === 0 ? round : state.rewarmRound,
     warmupDeadlineMs: null,
     open: {
       round,

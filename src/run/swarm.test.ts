@@ -284,6 +284,26 @@ describe('a bad network', () => {
     await expectSameCheckpoint([ada, ben, cleo])
   }, 30_000)
 
+  test('that cuts the host off from everybody costs nobody what it has trained meanwhile', async () => {
+    const network = new MemoryNetwork()
+    const members = await start({ network, rounds: { ...impatient, rounds: 300 } }, 1, 2, 3)
+    await swarm.until(({ checkpoint }) => checkpoint.round >= 1)
+    network.partition([swarm.link.host])
+    await swarm.until(({ counts }) => counts.present === 0)
+    const { round } = swarm.host.status().checkpoint
+    network.heal()
+    await swarm.until(({ checkpoint }) => checkpoint.round >= round + 2)
+    await swarm.host.end()
+    await swarm.host.finished
+    await expectSameCheckpoint(members)
+    for (const { events } of members) {
+      expect(events.filter((event) => event.type === 'refused' && event.code === 'round/no-lease')).toEqual(
+        [],
+      )
+    }
+    expect(swarm.host.status().members.reduce((sum, { expired }) => sum + expired, 0)).toBe(0)
+  }, 30_000)
+
   test('without a host at the other end is said in one sentence', async () => {
     await start({})
     await swarm.killHost()

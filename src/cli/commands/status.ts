@@ -64,10 +64,11 @@ export function whyOf({ phase, open, counts, policy, pauseRequested }: PublicSta
   const soon = pauseRequested && phase !== 'paused' ? '; it will pause when this round is merged' : ''
   switch (phase) {
     case 'waiting': {
-      const missing = Math.max(0, policy.minimumPeers - counts.ready)
+      const able = counts.present - counts.joining
+      const missing = Math.max(0, policy.minimumPeers - able)
       return missing === 0
         ? 'for somebody who is ready'
-        : `for peers: ${counts.ready} of ${policy.minimumPeers} are ready, ${counts.joining} still fetch what they need`
+        : `for peers: ${able} of ${policy.minimumPeers} are ready, ${counts.joining} still fetch what they need`
     }
     case 'warmingUp':
       return `enough are ready; ${counts.joining} still fetch what they need`
