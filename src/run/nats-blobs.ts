@@ -8,7 +8,15 @@
  * message for every blob ever deleted. What an acknowledged blob survives is said in nats-log.ts.
  */
 import type { JetStreamManager } from '@nats-io/jetstream'
-import { type Cid, type Clock, GroundswellError, matchesCid, parseCid, systemClock } from '../core/index.ts'
+import {
+  type Cid,
+  type Clock,
+  GroundswellError,
+  joinPieces,
+  matchesCid,
+  parseCid,
+  systemClock,
+} from '../core/index.ts'
 import { type Blobs, maxBlobBytes, nameOfBlob, quotaExceeded } from '../swarm/index.ts'
 import type { NatsConnection } from './nats-connection.ts'
 import { jetStreamCode, jetStreamCodes, natsAsk } from './nats-errors.ts'
@@ -137,7 +145,7 @@ export async function natsBlobs(init: NatsBlobsInit): Promise<Blobs> {
       const count = Math.ceil(sizeBytes / partBytes)
       const subject = subjectOf(cid)
       const parts = await Promise.all(Array.from({ length: count }, (_, i) => newest(`${subject}.${i}`)))
-      const bytes = join(parts.filter((part) => part !== undefined))
+      const bytes = joinPieces(parts.filter((part) => part !== undefined))
       if (await matchesCid(bytes, cid)) return bytes
       if ((await sizeOf(cid)) === undefined) return undefined // deleted while it was read
       await discard(cid)
@@ -153,16 +161,6 @@ export async function natsBlobs(init: NatsBlobsInit): Promise<Blobs> {
 function partsOf(bytes: Uint8Array): Uint8Array[] {
   const count = Math.ceil(bytes.byteLength / partBytes)
   return Array.from({ length: count }, (_, i) => bytes.subarray(i * partBytes, (i + 1) * partBytes))
-}
-
-function join(parts: readonly Uint8Array[]): Uint8Array {
-  const joined = new Uint8Array(parts.reduce((total, { byteLength }) => total + byteLength, 0))
-  let offset = 0
-  for (const part of parts) {
-    joined.set(part, offset)
-    offset += part.byteLength
-  }
-  return joined
 }
 
 async function makeBucket(

@@ -38,15 +38,17 @@ export interface RoundPolicy {
   readonly maximumNormFactor: number
 }
 
+const usualSilenceMs = 15_000
+const longestSilenceMs = 3_600_000
+
 /**
  * How long a peer that is at work may be silent, unless the run says so: while it loads, encodes and merges a model, which
- * takes it a fifth of a microsecond per parameter on a busy machine, it answers nobody.
+ * takes it a fifth of a microsecond per parameter on a busy machine, it is slow to answer.
  */
 export function defaultVanishAfterMs(parameters: number): number {
-  return Math.min(15_000 + Math.round(parameters / 5000), longestSilenceMs)
+  return Math.min(usualSilenceMs + Math.round(parameters / 5000), longestSilenceMs)
 }
 
-const longestSilenceMs = 3_600_000
 const milliseconds = (least: number, most: number): z.ZodInt => z.int().min(least).max(most)
 const day = 86_400_000
 
@@ -59,7 +61,7 @@ export const roundPolicySchema: z.ZodType<RoundPolicy> = z
     quorum: z.number().gt(0).max(1).default(0.67),
     graceMs: milliseconds(0, day).default(10_000),
     maxRoundMs: milliseconds(1000, 7 * day).default(3_600_000),
-    vanishAfterMs: milliseconds(500, longestSilenceMs).default(15_000),
+    vanishAfterMs: milliseconds(500, longestSilenceMs).default(usualSilenceMs),
     maximumStaleness: z.int().min(0).max(8).default(1),
     maximumSpeedup: z.number().min(1).max(64).default(4),
     rewarmSteps: z.int().min(0).max(1_000_000).default(20),

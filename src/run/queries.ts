@@ -3,7 +3,7 @@ import { sha256 } from '@noble/hashes/sha2.js'
 import { base16 } from 'multiformats/bases/base16'
 import { type Cid, encodeCanonical } from '../core/index.ts'
 import type { PeerId } from '../swarm/index.ts'
-import { isPresent, type Lease, type RunState } from './state.ts'
+import { ableCount, isPresent, type Lease, type RunState } from './state.ts'
 
 /** What the peer is to train; null when nothing, or when it is not in the run. */
 export function leaseOf(state: RunState, peer: PeerId): Lease | null {
@@ -19,7 +19,7 @@ export function isKnownUpdate({ updates }: RunState, update: Cid): boolean {
 /** How many more peers must be ready before a round opens; 0 when it is not for peers that the run waits. */
 export function missingPeers({ phase, cold, counts, policy }: RunState): number {
   if (phase !== 'waiting') return 0
-  return Math.max(0, (cold ? policy.minimumPeers : 1) - (counts.present - counts.joining))
+  return Math.max(0, (cold ? policy.minimumPeers : 1) - ableCount(counts))
 }
 
 /** The peer's share of all tokens accepted so far, from 0 to 1. */

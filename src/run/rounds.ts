@@ -18,6 +18,7 @@ import {
 } from './leases.ts'
 import { giveUpLease, isRemembered } from './membership.ts'
 import {
+  ableCount,
   type ClosedRound,
   isPresent,
   type Member,
@@ -62,7 +63,7 @@ function advanceBetweenRounds(state: RunState): RunState {
   }
   if (state.pauseRequested) return { ...state, phase: 'paused', warmupDeadlineMs: null }
   // Who has a lease from before can hand it in, in time or late.
-  const able = counts.present - counts.joining
+  const able = ableCount(counts)
   if (!state.cold) return able > 0 ? openRound(state) : state
   if (able < policy.minimumPeers) {
     return phase === 'waiting' ? state : { ...state, phase: 'waiting', warmupDeadlineMs: null }
@@ -78,8 +79,7 @@ function advanceOpenRound(state: RunState, open: OpenRound): RunState {
   if (open.contributions.isEmpty()) {
     if (outstanding > 0) return state
     // Every lease of this round came back: the round begins anew with those who are ready, or waits for some.
-    const leased = counts.present - counts.ready - counts.joining
-    if (counts.ready === 0 && leased > 0) return state
+    if (counts.ready === 0 && ableCount(counts) > 0) return state
     return withoutOpenRound(state)
   }
   // Rounded, so that two thirds written as 0.67 are two of three.

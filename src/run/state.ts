@@ -192,6 +192,11 @@ export const reducerLimits = {
   maxPoolRanges: 16_384,
 } as const
 
+/** How many can hand something in: those who are ready for a lease, or have one. */
+export function ableCount({ present, joining }: Pick<RunState['counts'], 'present' | 'joining'>): number {
+  return present - joining
+}
+
 /** Whether the member takes part, as far as anybody knows. */
 export function isPresent(member: Member): boolean {
   return member.status === 'joining' || member.status === 'ready' || member.status === 'active'

@@ -4,7 +4,7 @@
  * on, so a run that was stopped anywhere goes on with the same bits it would have had.
  */
 import { GroundswellError } from '../core/index.ts'
-import { flatParametersOf, type LlamaConfig, layoutOf, type Parameters, unflatten } from '../model/index.ts'
+import { flatParametersOf, type LlamaConfig, type Parameters, parametersOf } from '../model/index.ts'
 import type { Backend, Executable, HostTensor, State } from '../runtime/index.ts'
 import type { TensorSpec } from '../tensor/index.ts'
 import { compileEvaluation, lossOf, meanLoss } from './evaluator.ts'
@@ -128,7 +128,7 @@ export class Trainer implements AsyncDisposable {
 
   /** A copy of the parameters by their Hugging Face names. */
   async parameters(): Promise<Parameters> {
-    return unflatten(await this.flatParameters(), layoutOf(this.config))
+    return parametersOf(this.config, await this.state.read(this.parameterNames))
   }
 
   /** A copy of the parameters in the order of `layoutOf`: [totalSize]. */

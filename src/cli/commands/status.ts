@@ -1,6 +1,6 @@
 /** `status`: a run as everybody may see it, asked from its host. */
 import { systemClock } from '../../core/index.ts'
-import type { HostClient, LedgerEntry, PublicStatus } from '../../run/index.ts'
+import { ableCount, type HostClient, type LedgerEntry, type PublicStatus } from '../../run/index.ts'
 import { decodeJoinLink } from '../../swarm/index.ts'
 import { withHost } from '../ask-host.ts'
 import type { StatusCommandLine } from '../command-lines.ts'
@@ -64,7 +64,7 @@ export function whyOf({ phase, open, counts, policy, pauseRequested }: PublicSta
   const soon = pauseRequested && phase !== 'paused' ? '; it will pause when this round is merged' : ''
   switch (phase) {
     case 'waiting': {
-      const able = counts.present - counts.joining
+      const able = ableCount(counts)
       const missing = Math.max(0, policy.minimumPeers - able)
       return missing === 0
         ? 'for somebody who is ready'
