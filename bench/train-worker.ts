@@ -16,8 +16,9 @@ const backend = await openBackend({ name: 'cpu', threads: Number(threads) })
 
 const started = performance.now()
 const { optimiser } = defaultTrainingSettings()
-const program = buildTrainStep({ config, batchSize, sequenceLength, optimiser })
-const trainStep = await backend.compile(emitOnnx(program, { dialect: backend.dialect }))
+const { dialect } = backend
+const program = buildTrainStep({ config, batchSize, sequenceLength, optimiser, dialect })
+const trainStep = await backend.compile(emitOnnx(program, { dialect }))
 const compileMs = performance.now() - started
 const state = await backend.createState(initialTrainingState(config, initialParameters(config, 1), optimiser))
 
@@ -65,7 +66,7 @@ async function peak(runs = 7): Promise<number> {
     }
   }
   const products = defineProgram({ name: 'products', inputs: {}, state, outputs: {}, updates })
-  await using executable = await backend.compile(emitOnnx(products, { dialect: backend.dialect }))
+  await using executable = await backend.compile(emitOnnx(products, { dialect }))
   await using factors = await backend.createState(values)
   const milliseconds: number[] = []
   for (let run = 0; run < runs; run++) {

@@ -8,6 +8,7 @@ import type { HostTensor } from '../runtime/index.ts'
 import {
   add,
   causalAttention,
+  type Dialect,
   gather,
   matmul,
   parameter,
@@ -29,7 +30,8 @@ import {
   parameterSpecs,
   unflatten,
 } from './parameters.ts'
-import { projectApart, projectBack } from './projection.ts'
+import { type Projections, projectionsFor } from './projection.ts'
+import { spareColumns } from './row-strides.ts'
 
 /** Placeholders for the parameters as they are resident, by Hugging Face name. */
 export type LlamaWeights = Readonly<Record<string, Tensor>>
@@ -108,6 +110,8 @@ export interface LlamaForwardOptions {
   readonly weights: LlamaWeights
   /** int32 [batch, sequence] */
   readonly tokens: Tensor
+  /** What the graph will be emitted for; `portable` if absent. */
+  readonly dialect?: Dialect
 }
 
 /**
@@ -116,14 +120,20 @@ export interface LlamaForwardOptions {
  */
 const attentionBlock = 128
 
+/** Queries per block so that all blocks are about as long: one token more than a block makes no block of its own. */
+function attentionBlockFor(sequence: number): number {
+  return Math.ceil(sequence / Math.max(1, Math.round(sequence / attentionBlock)))
+}
+
 /** The last layer's output, normalised: [batch · sequence, hiddenSize]. */
-function llamaHidden({ config, weights, tokens }: LlamaForwardOptions): Tensor {
+function llamaHidden({ config, weights, tokens, dialect = 'portable' }: LlamaForwardOptions): Tensor {
   const [batch, sequence] = tokens.shape as [number, number]
   const rows = batch * sequence
   const { attentionHeads, keyValueHeads, headSize, ropeTheta, rmsNormEpsilon } = config
   const weight = (name: string): Tensor => weights[name]!
-  const apart = (x: Tensor, name: string): Tensor => projectApart(x, weight(name))
-  const back = (x: Tensor, name: string): Tensor => projectBack(x, weight(name))
+  const projections = projectionsFor(dialect)
+  const apart = (x: Tensor, name: string): Tensor => projections.apart(x, weight(name))
+  const back = (x: Tensor, name: string): Tensor => projections.back(x, weight(name))
   const turned = (x: Tensor): Tensor => rope(x, { theta: ropeTheta, sequenceAxis: -3 })
   const split = (x: Tensor, heads: number): Tensor => reshape(x, [batch, sequence, heads, headSize])
   const headsFirst = (x: Tensor): Tensor => transpose(x, [0, 2, 1, 3])
@@ -143,16 +153,34 @@ function llamaHidden({ config, weights, tokens }: LlamaForwardOptions): Tensor {
       q: headsFirst(turned(split(looked(apart(x, `${prefix}.self_attn.q_proj.weight`)), attentionHeads))),
       k: headsFirst(turned(split(looked(apart(x, `${prefix}.self_attn.k_proj.weight`)), keyValueHeads))),
       v: headsFirst(split(looked(apart(x, `${prefix}.self_attn.v_proj.weight`)), keyValueHeads)),
-      blockSize: attentionBlock,
+      blockSize: attentionBlockFor(sequence),
     })
     const joined = reshape(headsFirst(attended), [rows, attentionHeads * headSize])
     stream = add(stream, back(joined, `${prefix}.self_attn.o_proj.weight`))
     const y = rmsNorm(stream, weight(`${prefix}.post_attention_layernorm.weight`), rmsNormEpsilon)
-    const gate = apart(y, `${prefix}.mlp.gate_proj.weight`)
-    const up = apart(y, `${prefix}.mlp.up_proj.weight`)
-    stream = add(stream, back(swiglu(gate, up), `${prefix}.mlp.down_proj.weight`))
+    const matrices = {
+      gate: weight(`${prefix}.mlp.gate_proj.weight`),
+      up: weight(`${prefix}.mlp.up_proj.weight`),
+      down: weight(`${prefix}.mlp.down_proj.weight`),
+    }
+    stream = add(stream, feedForward(y, matrices, { projections, dialect }))
   }
   return rmsNorm(stream, weight('model.norm.weight'), rmsNormEpsilon)
+}
+
+/**
+ * The gated feed-forward unit. Where rows of intermediate values would collide in the cache they have some more columns,
+ * always zero and with gradients of zero, from columns of zeros beside the weights.
+ */
+function feedForward(
+  x: Tensor,
+  weights: Readonly<Record<'gate' | 'up' | 'down', Tensor>>, // each [hiddenSize, intermediateSize]
+  { projections, dialect }: { readonly projections: Projections; readonly dialect: Dialect },
+): Tensor {
+  const spare = spareColumns(weights.gate.shape[1]!, dialect)
+  const gate = projections.apart(x, weights.gate, spare)
+  const up = projections.apart(x, weights.up, spare)
+  return projections.back(swiglu(gate, up), weights.down, spare)
 }
 
 /** The output matrix: the embedding table, [vocabularySize, hiddenSize], or a matrix of its own, [in, out]. */
@@ -167,15 +195,16 @@ export function llamaLogits(forward: LlamaForwardOptions): Tensor {
   return matmul(llamaHidden(forward), outputWeight, { transposeB: tied })
 }
 
+/** The target of positions that do not count, as in PyTorch's `cross_entropy`. */
+export const ignoreIndex = -100
+
 export interface LlamaLossOptions extends LlamaForwardOptions {
-  /** int32 [batch, sequence]: the token that follows each one. */
+  /** int32 [batch, sequence]: the token that follows each one, or `ignoreIndex`. */
   readonly targets: Tensor
-  /** Targets that do not count; −100 if absent. */
-  readonly ignoreIndex?: number
 }
 
 /** Mean cross-entropy in nats over the targets that count, a scalar. */
-export function llamaLoss({ targets, ignoreIndex = -100, ...forward }: LlamaLossOptions): Tensor {
+export function llamaLoss({ targets, ...forward }: LlamaLossOptions): Tensor {
   return nextTokenLoss({
     hidden: llamaHidden(forward),
     ...outputOf(forward),

@@ -49,3 +49,9 @@ interface RunResult<Buffer> {
   readonly outputs: Record<string, HostTensor>
   readonly updated: ReadonlyMap<string, Buffer>
 }
+
+/**
+ * ONNX Runtime's names of optimisers that turn a copied transpose back into a flag of the product that reads it. On the CPU the copy
+ * is the faster of the two, and model/projection.ts makes it on purpose.
+ */
+export const undoingOptimisers = 'MatmulTransposeFusion;GemmTransposeFusion'

@@ -7,7 +7,8 @@
  * - memory arena on, memory pattern off: 0.88-0.94 of the time without the arena. Runs take turns on libuv's
  *   threads, and without ONNX Runtime's own arena each of those threads grows one of its own in the C library: peak
  *   memory 1,300 MB against 552 MB. With the memory pattern as well it was 831 MB.
- * - all graph optimisations: no different from `extended` within noise.
+ * - all graph optimisations: no different from `extended` within noise. Without those that turn a copied transpose back into
+ *   a flag of the product that reads it: 1.02-1.07 times faster at 3.3M, 1.09 at 13M (see model/projection.ts).
  * - threads that spin while they wait for work save 10 % of a step at 16×128 tokens and 30 % at 4×128 on a quiet
  *   machine; where other processes want the cores they cost 30-50 %. Hence the option.
  * - denormals are flushed to zero: AdamW's second moments of rare tokens decay into them, where arithmetic is slow.
@@ -15,7 +16,7 @@
  */
 import { type EmittedProgram, type TensorSpec, updateName } from '../tensor/index.ts'
 import { bytesPerElement, elementCount, hostBuffer } from './checks.ts'
-import type { Engine, Session } from './engine.ts'
+import { type Engine, type Session, undoingOptimisers } from './engine.ts'
 import type { Handle, NativeLibrary } from './native-library.ts'
 import type { HostTensor } from './types.ts'
 
@@ -83,6 +84,8 @@ export function nativeEngine(library: NativeLibrary, { threads, spin }: NativeEn
         library.call('SetIntraOpNumThreads', options, threads)
         library.call('DisableMemPattern', options)
         library.call('AddSessionConfigEntry', options, 'session.set_denormal_as_zero', '1')
+        const unwanted = 'optimization.disable_specified_optimizers'
+        library.call('AddSessionConfigEntry', options, unwanted, undoingOptimisers)
         library.call('AddSessionConfigEntry', options, 'session.intra_op.allow_spinning', spin ? '1' : '0')
         const { bytes } = program
         const session = library.call('CreateSessionFromArray', environment, bytes, bytes.byteLength, options)

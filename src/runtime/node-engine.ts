@@ -13,7 +13,7 @@
 import type { InferenceSession, Tensor } from 'onnxruntime-common'
 import { type EmittedProgram, type TensorSpec, updateName } from '../tensor/index.ts'
 import { hostBuffer } from './checks.ts'
-import type { Engine, Session } from './engine.ts'
+import { type Engine, type Session, undoingOptimisers } from './engine.ts'
 import { loadOnnxRuntimeNode, type OnnxRuntimeNode } from './onnxruntime-node.ts'
 import type { HostTensor } from './types.ts'
 
@@ -47,7 +47,10 @@ export async function nodeEngine(
         enableCpuMemArena: false,
         enableMemPattern: false,
         logSeverityLevel: 4,
-        extra: { session: { intra_op: { allow_spinning: spin ? '1' : '0' } } },
+        extra: {
+          session: { intra_op: { allow_spinning: spin ? '1' : '0' } },
+          ...(name === 'cpu' && { optimization: { disable_specified_optimizers: undoingOptimisers } }),
+        },
       })
       return sessionOver(ort, session, program)
     },

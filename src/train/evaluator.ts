@@ -58,8 +58,9 @@ export function compileEvaluation(
   config: LlamaConfig,
   { batchSize, sequenceLength }: { readonly batchSize: number; readonly sequenceLength: number },
 ): Promise<Executable> {
-  const program = buildEvaluation({ config, batchSize, sequenceLength })
-  return backend.compile(emitOnnx(program, { dialect: backend.dialect }))
+  const { dialect } = backend
+  const program = buildEvaluation({ config, batchSize, sequenceLength, dialect })
+  return backend.compile(emitOnnx(program, { dialect }))
 }
 
 /** The loss of one batch. */

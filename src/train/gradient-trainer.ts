@@ -43,8 +43,9 @@ export class GradientTrainer implements AsyncDisposable {
 
   static async create(options: GradientTrainerOptions): Promise<GradientTrainer> {
     const { backend, config, parameters, settings } = options
-    const program = buildGradientStep({ config, ...settings })
-    const executable = await backend.compile(emitOnnx(program, { dialect: backend.dialect }))
+    const { dialect } = backend
+    const program = buildGradientStep({ config, ...settings, dialect })
+    const executable = await backend.compile(emitOnnx(program, { dialect }))
     const state = await backend.createState({
       ...residentParameters(config, parameters),
       ...emptyGradientSums(config),

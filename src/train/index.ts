@@ -1,5 +1,5 @@
 /** Floor 2: the inner loop. Settings, schedules, the compiled step, and a trainer that resumes bit for bit. */
-export { buildEvaluation, type EvaluationOptions } from './evaluation.ts'
+export { buildEvaluation } from './evaluation.ts'
 export { Evaluator, type EvaluatorOptions } from './evaluator.ts'
 export { GradientTrainer, type GradientTrainerOptions, gradientPrograms } from './gradient-trainer.ts'
 export * from './local-run.ts'

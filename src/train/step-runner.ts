@@ -44,7 +44,9 @@ export interface StepRunner extends AsyncDisposable {
   run(state: State, inputs: StepInputs): Promise<StepOutcome>
 }
 
-export function compileStep(backend: Backend, options: StepOptions): Promise<StepRunner> {
+/** The backend's own dialect is what the programs are built for. */
+export function compileStep(backend: Backend, given: Omit<StepOptions, 'dialect'>): Promise<StepRunner> {
+  const options: StepOptions = { ...given, dialect: backend.dialect }
   return options.gradientAccumulation === 1 ? compileOne(backend, options) : compileTwo(backend, options)
 }
 

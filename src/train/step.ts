@@ -4,7 +4,9 @@
  * state, so nothing crosses into JavaScript but tokens and scalars.
  */
 import {
+  collide,
   embeddingName,
+  ignoreIndex,
   isNormalization,
   type LlamaConfig,
   llamaLoss,
@@ -17,7 +19,10 @@ import type { HostTensor } from '../runtime/index.ts'
 import {
   add,
   clipByGlobalNorm,
+  concat,
+  type Dialect,
   defineProgram,
+  full,
   globalNorm,
   grad,
   mul,
@@ -39,6 +44,8 @@ export interface BatchOptions {
   readonly config: LlamaConfig
   readonly batchSize: number
   readonly sequenceLength: number
+  /** What the program will be emitted for; `portable` if absent. */
+  readonly dialect?: Dialect
 }
 
 export interface TrainStepOptions extends BatchOptions {
@@ -124,9 +131,13 @@ export function buildApplyStep({
 type Weights = Readonly<Record<string, Tensor>>
 
 function lossOfBatch(options: BatchOptions, weights: Weights): { tokens: Tensor; loss: Tensor } {
-  const { config, batchSize, sequenceLength } = options
+  const { config, batchSize, sequenceLength, dialect = 'portable' } = options
   const tokens = parameter('tokens', [batchSize, sequenceLength + 1], 'int32')
-  return { tokens, loss: llamaLoss({ config, weights, ...inputsAndTargets(tokens) }) }
+  // The gradient of a weight is a product of which rows of the batch are the columns.
+  const pairs = collide(batchSize * sequenceLength, dialect)
+    ? allWithTargets(tokens)
+    : inputsAndTargets(tokens)
+  return { tokens, loss: llamaLoss({ config, weights, ...pairs, dialect }) }
 }
 
 /** Placeholders in the order of the weights, by the names that the sums have in the state. */
@@ -196,6 +207,12 @@ export function inputsAndTargets(tokens: Tensor): { tokens: Tensor; targets: Ten
     tokens: slice(tokens, { axis: 1, end: sequence }),
     targets: slice(tokens, { axis: 1, start: 1 }),
   }
+}
+
+/** The same, but that the model also reads the last token, after which it has nothing to say. */
+function allWithTargets(tokens: Tensor): { tokens: Tensor; targets: Tensor } {
+  const nothing = full(ignoreIndex, [tokens.shape[0]!, 1], 'int32')
+  return { tokens, targets: concat([slice(tokens, { axis: 1, start: 1 }), nothing], { axis: 1 }) }
 }
 
 /** Whether weight decay applies to the parameter of this name. */
