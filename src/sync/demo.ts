@@ -31,7 +31,7 @@ import {
   sparseFormat,
 } from './sparse-update.ts'
 import { readState, requireSize, type StateFormat, stateFormatBytes, writeState } from './state-format.ts'
-import { forEachTile, tilingOf } from './tiles.ts'
+import { forEachTile, keptOf, tilingOf } from './tiles.ts'
 import { allWithin, largestMagnitude, refuse, refusedLocal, refusedState } from './wire.ts'
 
 export interface DemoOptions {
@@ -115,34 +115,24 @@ function decoupledMomentum(
       const momentum = new Float32Array(layout.totalSize)
       const sent = overlaps ? new Float32Array(layout.totalSize) : undefined
       const coefficients = new Float32Array(sumsFor(layout.entries).length)
-      const largest = new Float64Array(coefficients.length)
       const bytes = yield* encodeSparse(
         format,
         layout,
         (entry) => {
-          const { offset, size } = entry
-          for (let i = offset; i < offset + size; i++) {
-            const before = local.momentum[i]! - (local.sent === undefined ? 0 : local.sent[i]!)
-            const value = momentumDecay * before + learningRate * gradient[i]!
-            if (!(Math.abs(value) <= largestMagnitude)) throw diverged()
-            momentum[i] = value
-          }
-          const tensor = coefficients.subarray(0, size)
-          transformTiles(transform, 'forward', entry, momentum.subarray(offset, offset + size), tensor)
+          const of = (whole: Float32Array): Float32Array =>
+            whole.subarray(entry.offset, entry.offset + entry.size)
+          const before = { momentum: of(local.momentum), sent: local.sent && of(local.sent) }
+          const own = of(momentum)
+          accumulate(own, before, of(gradient), { decay: momentumDecay, rate: learningRate })
+          const tensor = coefficients.subarray(0, entry.size)
+          coefficientsOf(transform, entry, own, tensor)
           return { values: tensor, quantum: 0 }
         },
         (entry, { places, values: read }) => {
           const { offset, size } = entry
-          const tensor = largest.subarray(0, size).fill(0)
-          for (let i = 0; i < places.length; i++) {
-            const place = places[i]!
-            tensor[place] = values === 'sign' ? coefficients[place]! : read[i]!
-          }
-          transformTiles(transform, 'inverse', entry, tensor, tensor)
-          for (let i = 0; i < size; i++) {
-            if (sent === undefined) momentum[offset + i] = momentum[offset + i]! - tensor[i]!
-            else sent[offset + i] = tensor[i]!
-          }
+          const kept = values === 'sign' ? valuesAt(coefficients, places) : read
+          const tensor = (sent ?? momentum).subarray(offset, offset + size)
+          inverseOfKept(transform, entry, { places, values: kept }, format.kept, tensor, sent === undefined)
         },
       )
       return { bytes, local: { layout, momentum, sent, learningRate: Math.fround(learningRate) } }
@@ -163,7 +153,7 @@ function decoupledMomentum(
         const sum = sums.subarray(0, size).fill(0)
         const tensors = contributions.map(({ update }) => update.tensors[index]!)
         addSparseShares(sum, tensors, shares, average, context)
-        transformTiles(transform, 'inverse', entry, sum, sum)
+        invert(transform, entry, sum)
         stepBySigns({ layout, parameters, pending }, state, offset, sum, { keep, learningRate })
         yield
       }
@@ -212,13 +202,27 @@ function stepBySigns(
   }
 }
 
-/** Transforms a tensor tile by tile from `source` into `target`, which may be the same. */
-function transformTiles(
+/** δ ← β (δ − what was sent) + η g, of one tensor. @throws GroundswellError `sync/diverged` */
+function accumulate(
+  target: Float32Array,
+  { momentum, sent }: { readonly momentum: Float32Array; readonly sent: Float32Array | undefined },
+  gradient: Float32Array,
+  { decay, rate }: { readonly decay: number; readonly rate: number },
+): void {
+  for (let i = 0; i < target.length; i++) {
+    const before = sent === undefined ? momentum[i]! : momentum[i]! - sent[i]!
+    const value = decay * before + rate * gradient[i]!
+    if (!(Math.abs(value) <= largestMagnitude)) throw diverged()
+    target[i] = value
+  }
+}
+
+/** The cosine coefficients of a tensor, tile by tile. */
+function coefficientsOf(
   transform: TileTransform,
-  direction: 'forward' | 'inverse',
   entry: TensorEntry,
-  source: Float32Array | Float64Array,
-  target: Float32Array | Float64Array,
+  source: Float32Array,
+  target: Float32Array,
 ): void {
   const tiling = tilingOf(entry)
   const { columns } = tiling
@@ -228,10 +232,68 @@ function transformTiles(
       const start = offset + row * columns
       for (let i = 0; i < width; i++) tile[row * width + i] = source[start + i]!
     }
-    transform[direction](height, width)
+    transform.forward(height, width)
     for (let row = 0; row < height; row++) {
       const start = offset + row * columns
       for (let i = 0; i < width; i++) target[start + i] = tile[row * width + i]!
+    }
+  })
+}
+
+function valuesAt(tensor: Float32Array, places: Uint32Array): Float32Array {
+  const values = new Float32Array(places.length)
+  for (let i = 0; i < places.length; i++) values[i] = tensor[places[i]!]!
+  return values
+}
+
+/**
+ * What a tensor with no coefficients but the kept ones was: taken from `target`, or in its place. Places are those of one tile after
+ * the other.
+ */
+function inverseOfKept(
+  transform: TileTransform,
+  entry: TensorEntry,
+  { places, values }: { readonly places: Uint32Array; readonly values: Float32Array },
+  kept: number,
+  target: Float32Array,
+  takesAway: boolean,
+): void {
+  const tiling = tilingOf(entry)
+  const { columns } = tiling
+  const { tile } = transform
+  let next = 0
+  forEachTile(tiling, (offset, height, width) => {
+    const size = height * width
+    tile.fill(0, 0, size)
+    for (const end = next + keptOf(size, kept); next < end; next++) {
+      const place = places[next]! - offset
+      const row = Math.floor(place / columns)
+      tile[row * width + place - row * columns] = values[next]!
+    }
+    transform.inverse(height, width)
+    for (let row = 0; row < height; row++) {
+      const start = offset + row * columns
+      const from = row * width
+      if (takesAway) for (let i = 0; i < width; i++) target[start + i] = target[start + i]! - tile[from + i]!
+      else for (let i = 0; i < width; i++) target[start + i] = tile[from + i]!
+    }
+  })
+}
+
+/** The inverse transform of a tensor of coefficients in its own place. */
+function invert(transform: TileTransform, entry: TensorEntry, tensor: Float64Array): void {
+  const tiling = tilingOf(entry)
+  const { columns } = tiling
+  const { tile } = transform
+  forEachTile(tiling, (offset, height, width) => {
+    for (let row = 0; row < height; row++) {
+      const start = offset + row * columns
+      for (let i = 0; i < width; i++) tile[row * width + i] = tensor[start + i]!
+    }
+    transform.inverse(height, width)
+    for (let row = 0; row < height; row++) {
+      const start = offset + row * columns
+      for (let i = 0; i < width; i++) tensor[start + i] = tile[row * width + i]!
     }
   })
 }
