@@ -129,8 +129,10 @@ async function measure(
   const shape = JSON.stringify({ ...config, batchSize, sequenceLength })
   const pytorch = (mode: string): Contender =>
     new Contender(`PyTorch ${mode}`, python!, [here('train-pytorch.py'), shape, mode, `${threads}`])
+  const own = (title: string, file: string): Contender =>
+    new Contender(title, process.execPath, [here(file), name, `${threads}`])
   const start: (() => Contender)[] = [
-    () => new Contender('Groundswell', process.execPath, [here('train-worker.ts'), name, `${threads}`]),
+    () => own('Groundswell', 'train-worker.ts'),
     ...(python === undefined ? [] : [() => pytorch('eager'), () => pytorch('compile')]),
   ]
   const contenders: Contender[] = []
@@ -141,19 +143,16 @@ async function measure(
     contenders.push(contender)
   }
   const ours = contenders[0]!
-  for (const contender of contenders) await contender.steps(3, false)
-  const peaks: number[] = []
+  const products = own('products', 'train-products.ts')
+  const productFlops = (await products.next()).flops as number
+  const all = [...contenders, products]
+  for (const contender of all) await contender.steps(3, false)
   for (let round = 0; round < rounds; round++) {
-    for (const contender of round % 2 === 0 ? contenders : contenders.toReversed()) {
-      await contender.steps(steps, true)
-    }
+    for (const contender of round % 2 === 0 ? all : all.toReversed()) await contender.steps(steps, true)
   }
   const stopped: number[] = []
-  // the products are measured last: their buffers are no part of the step's memory
-  const memory = await ours.ask('memory')
-  for (let i = 0; i < 3; i++) peaks.push((await ours.ask('peak')).gigaflops as number)
   for (const contender of contenders) stopped.push(await contender.stop())
-  stopped[0] = memory.peakRssBytes as number
+  await products.stop()
 
   const flops = flopsPerStep(model)
   const figures = contenders.map((contender, i): Figures => {
@@ -168,21 +167,20 @@ async function measure(
       compileMs: compileMs[i]!,
     }
   })
-  const others = contenders.slice(1)
-  const ratios = others.map((other) =>
+  /** From neighbouring turns, so that a noisy moment falls on both. */
+  const medianRatio = (one: Contender, other: Contender): number =>
     quantile(
-      other.turns.map((ms, turn) => ms / ours.turns[turn]!),
+      one.turns.map((ms, turn) => ms / other.turns[turn]!),
       0.5,
-    ),
-  )
-  const sgemmGigaflops = quantile(peaks, 0.5)
+    )
+  const ratios = contenders.slice(1).map((other) => medianRatio(other, ours))
   return {
     model: name,
     parameters: countParameters(config),
     tokensPerStep: tokensPerStep(model),
     figures,
-    sgemmGigaflops,
-    shareOfSgemm: figures[0]!.gigaflops / sgemmGigaflops,
+    sgemmGigaflops: productFlops / quantile(products.milliseconds, 0.5) / 1e6,
+    shareOfSgemm: (medianRatio(products, ours) * flops) / productFlops,
     ratioToPyTorch: ratios.length === 0 ? null : Math.min(...ratios),
   }
 }
