@@ -11,7 +11,7 @@ import { benchModels, productsOf } from './train-models.ts'
 
 const [name = '', threads = '2'] = process.argv.slice(2)
 const backend = await openBackend({ name: 'cpu', threads: Number(threads) })
-const { dialect } = backend
+const { dialect, place } = backend
 
 const started = performance.now()
 const values: Record<string, HostTensor> = {}
@@ -25,7 +25,7 @@ const resident = (key: string, shape: readonly number[]): Tensor => {
 }
 let flops = 0
 for (const [i, { m, k, n, count }] of productsOf(benchModels[name]!).entries()) {
-  const inner = k + spareColumns(k, dialect)
+  const inner = k + spareColumns(k, place)
   for (let copy = 0; copy < count; copy++) {
     const key = `product ${i}.${copy}`
     resident(key, [m, n])

@@ -16,8 +16,8 @@ const backend = await openBackend({ name: 'cpu', threads: Number(threads) })
 
 const started = performance.now()
 const { optimiser } = defaultTrainingSettings()
-const { dialect } = backend
-const program = buildTrainStep({ config, batchSize, sequenceLength, optimiser, dialect })
+const { dialect, place } = backend
+const program = buildTrainStep({ config, batchSize, sequenceLength, optimiser, place })
 const trainStep = await backend.compile(emitOnnx(program, { dialect }))
 const compileMs = performance.now() - started
 const state = await backend.createState(initialTrainingState(config, initialParameters(config, 1), optimiser))

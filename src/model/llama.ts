@@ -4,11 +4,10 @@
  * square norm and added to the residual stream, a final norm and the output matrix. Parameters are resident under
  * their Hugging Face names; `residentParameters` and `parametersOf` turn those matrices that lie there as [in, out].
  */
-import type { HostTensor } from '../runtime/index.ts'
+import type { HostTensor, Place } from '../runtime/index.ts'
 import {
   add,
   causalAttention,
-  type Dialect,
   gather,
   matmul,
   parameter,
@@ -110,8 +109,8 @@ export interface LlamaForwardOptions {
   readonly weights: LlamaWeights
   /** int32 [batch, sequence] */
   readonly tokens: Tensor
-  /** What the graph will be emitted for; `portable` if absent. */
-  readonly dialect?: Dialect
+  /** Where the graph will run; on a `device` if absent. */
+  readonly place?: Place
 }
 
 /**
@@ -126,12 +125,12 @@ function attentionBlockFor(sequence: number): number {
 }
 
 /** The last layer's output, normalised: [batch · sequence, hiddenSize]. */
-function llamaHidden({ config, weights, tokens, dialect = 'portable' }: LlamaForwardOptions): Tensor {
+function llamaHidden({ config, weights, tokens, place = 'device' }: LlamaForwardOptions): Tensor {
   const [batch, sequence] = tokens.shape as [number, number]
   const rows = batch * sequence
   const { attentionHeads, keyValueHeads, headSize, ropeTheta, rmsNormEpsilon } = config
   const weight = (name: string): Tensor => weights[name]!
-  const projections = projectionsFor(dialect)
+  const projections = projectionsFor(place)
   const apart = (x: Tensor, name: string): Tensor => projections.apart(x, weight(name))
   const back = (x: Tensor, name: string): Tensor => projections.back(x, weight(name))
   const turned = (x: Tensor): Tensor => rope(x, { theta: ropeTheta, sequenceAxis: -3 })
@@ -163,7 +162,7 @@ function llamaHidden({ config, weights, tokens, dialect = 'portable' }: LlamaFor
       up: weight(`${prefix}.mlp.up_proj.weight`),
       down: weight(`${prefix}.mlp.down_proj.weight`),
     }
-    stream = add(stream, feedForward(y, matrices, { projections, dialect }))
+    stream = add(stream, feedForward(y, matrices, { projections, place }))
   }
   return rmsNorm(stream, weight('model.norm.weight'), rmsNormEpsilon)
 }
@@ -175,9 +174,9 @@ function llamaHidden({ config, weights, tokens, dialect = 'portable' }: LlamaFor
 function feedForward(
   x: Tensor,
   weights: Readonly<Record<'gate' | 'up' | 'down', Tensor>>, // each [hiddenSize, intermediateSize]
-  { projections, dialect }: { readonly projections: Projections; readonly dialect: Dialect },
+  { projections, place }: { readonly projections: Projections; readonly place: Place },
 ): Tensor {
-  const spare = spareColumns(weights.gate.shape[1]!, dialect)
+  const spare = spareColumns(weights.gate.shape[1]!, place)
   const gate = projections.apart(x, weights.gate, spare)
   const up = projections.apart(x, weights.up, spare)
   return projections.back(swiglu(gate, up), weights.down, spare)

@@ -6,11 +6,11 @@
  * input; those that lead back into the residual stream keep [out, in] and use a copy of the stream's gradient. (Copies
  * whose rows begin a multiple of 4 KiB apart would be slower than the flag: train/step.ts sees to the number of rows.)
  */
+import type { Place } from '../runtime/index.ts'
 import {
   apply,
   concat,
   customGradient,
-  type Dialect,
   matmul,
   type Operation,
   pad,
@@ -41,7 +41,7 @@ export function transposedCopy(x: Tensor): Tensor {
   return apply(transposedCopyOperation, [x], {})
 }
 
-/** Products with weight matrices, in graphs for one dialect. `spare`: columns of zeros that the weight is to have behind its own. */
+/** Products with weight matrices, in graphs for one kind of place. `spare`: columns of zeros that the weight is to have behind its own. */
 export interface Projections {
   /** x·W: x [rows, in], W [in, out], the result [rows, out + spare]. */
   apart(x: Tensor, weight: Tensor, spare?: number): Tensor
@@ -49,9 +49,9 @@ export interface Projections {
   back(x: Tensor, weight: Tensor, spare?: number): Tensor
 }
 
-export function projectionsFor(dialect: Dialect): Projections {
+export function projectionsFor(place: Place): Projections {
   const product = (left: Tensor, right: Tensor, options: { readonly transposeB?: boolean } = {}): Tensor => {
-    const after = spareColumns(left.shape[1]!, dialect)
+    const after = spareColumns(left.shape[1]!, place)
     const longer = pad(right, { axis: options.transposeB === true ? 1 : 0, after })
     return matmul(pad(left, { axis: 1, after }), longer, options)
   }

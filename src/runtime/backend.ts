@@ -171,6 +171,7 @@ export function backendOver<Buffer>(engine: Engine<Buffer>): Backend {
 
   return {
     name: engine.name,
+    place: engine.name === 'cpu' || engine.name === 'wasm' ? 'processor' : 'device',
     dialect: engine.dialect,
     threads: engine.threads,
     compile: (program) =>

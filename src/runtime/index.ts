@@ -2,4 +2,4 @@
 export { type BackendReport, backendNames, type OpenBackendOptions, openBackend } from './open.ts'
 export { type ProbeOptions, probeBackends } from './probe.ts'
 export { type SelfTest, selfTest } from './self-test.ts'
-export type { Backend, BackendName, Executable, HostTensor, State } from './types.ts'
+export type { Backend, BackendName, Executable, HostTensor, Place, State } from './types.ts'

@@ -14,8 +14,12 @@ export interface HostTensor {
   readonly data: Float32Array | Int32Array | Uint8Array
 }
 
+/** The machine's own cores and caches, native or in WebAssembly; or an accelerator. */
+export type Place = 'processor' | 'device'
+
 export interface Backend extends AsyncDisposable {
   readonly name: BackendName
+  readonly place: Place
   readonly dialect: Dialect
   /** Threads that one run uses; 1 where the question has no meaning. */
   readonly threads: number

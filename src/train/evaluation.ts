@@ -8,11 +8,11 @@ export function buildEvaluation({
   config,
   batchSize,
   sequenceLength,
-  dialect = 'portable',
+  place = 'device',
 }: BatchOptions): Program {
   const state = llamaWeights(config)
   const tokens = parameter('tokens', [batchSize, sequenceLength + 1], 'int32')
-  const loss = llamaLoss({ config, weights: state, ...inputsAndTargets(tokens), dialect })
+  const loss = llamaLoss({ config, weights: state, ...inputsAndTargets(tokens), place })
   return defineProgram({
     name: 'llama-evaluation',
     inputs: { tokens },

@@ -58,8 +58,8 @@ export function compileEvaluation(
   config: LlamaConfig,
   { batchSize, sequenceLength }: { readonly batchSize: number; readonly sequenceLength: number },
 ): Promise<Executable> {
-  const { dialect } = backend
-  const program = buildEvaluation({ config, batchSize, sequenceLength, dialect })
+  const { dialect, place } = backend
+  const program = buildEvaluation({ config, batchSize, sequenceLength, place })
   return backend.compile(emitOnnx(program, { dialect }))
 }
 

@@ -43,8 +43,8 @@ export class GradientTrainer implements AsyncDisposable {
 
   static async create(options: GradientTrainerOptions): Promise<GradientTrainer> {
     const { backend, config, parameters, settings } = options
-    const { dialect } = backend
-    const program = buildGradientStep({ config, ...settings, dialect })
+    const { dialect, place } = backend
+    const program = buildGradientStep({ config, ...settings, place })
     const executable = await backend.compile(emitOnnx(program, { dialect }))
     const state = await backend.createState({
       ...residentParameters(config, parameters),

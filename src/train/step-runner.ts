@@ -44,9 +44,9 @@ export interface StepRunner extends AsyncDisposable {
   run(state: State, inputs: StepInputs): Promise<StepOutcome>
 }
 
-/** The backend's own dialect is what the programs are built for. */
-export function compileStep(backend: Backend, given: Omit<StepOptions, 'dialect'>): Promise<StepRunner> {
-  const options: StepOptions = { ...given, dialect: backend.dialect }
+/** The programs are built for the place where the backend runs them. */
+export function compileStep(backend: Backend, given: Omit<StepOptions, 'place'>): Promise<StepRunner> {
+  const options: StepOptions = { ...given, place: backend.place }
   return options.gradientAccumulation === 1 ? compileOne(backend, options) : compileTwo(backend, options)
 }
 

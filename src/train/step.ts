@@ -15,12 +15,11 @@ import {
   type Parameters,
   residentParameters,
 } from '../model/index.ts'
-import type { HostTensor } from '../runtime/index.ts'
+import type { HostTensor, Place } from '../runtime/index.ts'
 import {
   add,
   clipByGlobalNorm,
   concat,
-  type Dialect,
   defineProgram,
   full,
   globalNorm,
@@ -44,8 +43,8 @@ export interface BatchOptions {
   readonly config: LlamaConfig
   readonly batchSize: number
   readonly sequenceLength: number
-  /** What the program will be emitted for; `portable` if absent. */
-  readonly dialect?: Dialect
+  /** Where the program will run; on a `device` if absent. */
+  readonly place?: Place
 }
 
 export interface TrainStepOptions extends BatchOptions {
@@ -131,13 +130,11 @@ export function buildApplyStep({
 type Weights = Readonly<Record<string, Tensor>>
 
 function lossOfBatch(options: BatchOptions, weights: Weights): { tokens: Tensor; loss: Tensor } {
-  const { config, batchSize, sequenceLength, dialect = 'portable' } = options
+  const { config, batchSize, sequenceLength, place = 'device' } = options
   const tokens = parameter('tokens', [batchSize, sequenceLength + 1], 'int32')
   // The gradient of a weight is a product of which rows of the batch are the columns.
-  const pairs = collide(batchSize * sequenceLength, dialect)
-    ? allWithTargets(tokens)
-    : inputsAndTargets(tokens)
-  return { tokens, loss: llamaLoss({ config, weights, ...pairs, dialect }) }
+  const pairs = collide(batchSize * sequenceLength, place) ? allWithTargets(tokens) : inputsAndTargets(tokens)
+  return { tokens, loss: llamaLoss({ config, weights, ...pairs, place }) }
 }
 
 /** Placeholders in the order of the weights, by the names that the sums have in the state. */
