@@ -3,12 +3,13 @@
  * anything again for the tokens before. One with a long block takes in a prompt, one with a block of a single token
  * continues it, and one that is told what comes next scores a text; all work on the same resident state.
  *
- * Parameters are resident under their Hugging Face names. The cache of each layer is two tensors of fixed shape
+ * Parameters are resident under their Hugging Face names; matrices whose rows would collide in a processor's cache have a few
+ * columns of zeros behind their own (row-strides.ts). The cache of each layer is two tensors of fixed shape
  * [keyValueHeads, contextLength, headSize] whose rows behind the newest position are never looked at, so a block may
  * be padded: the next one overwrites the padding.
  */
 import { GroundswellError } from '../core/index.ts'
-import type { HostTensor } from '../runtime/index.ts'
+import type { HostTensor, Place } from '../runtime/index.ts'
 import {
   add,
   broadcastTo,
@@ -21,10 +22,12 @@ import {
   logicalAnd,
   matmul,
   type Program,
+  pad,
   parameter,
   reshape,
   rmsNorm,
   rope,
+  slice,
   softmax,
   sub,
   swiglu,
@@ -34,7 +37,8 @@ import {
   where,
 } from '../tensor/index.ts'
 import type { LlamaConfig } from './config.ts'
-import { embeddingName, outputName, type Parameters, parameterSpecs } from './parameters.ts'
+import { embeddingName, outputName, type Parameter, type Parameters, parameterSpecs } from './parameters.ts'
+import { spareColumns } from './row-strides.ts'
 
 export interface DecodeOptions {
   readonly config: LlamaConfig
@@ -48,12 +52,16 @@ export interface DecodeOptions {
    * int32 [blockLength], says came next.
    */
   readonly output: 'logits' | 'logprobs'
+  /** Where the program will run. */
+  readonly place: Place
 }
 
 /** Inputs, beside that for the output: `tokens` int32 [blockLength]; `position` int32 [], that of the first of them. */
-export function decodeProgram({ config, contextLength, blockLength, output }: DecodeOptions): Program {
+export function decodeProgram(options: DecodeOptions): Program {
+  const { config, contextLength, blockLength, output, place } = options
   const state: Record<string, Tensor> = {}
-  for (const { name, shape } of parameterSpecs(config)) state[name] = parameter(name, shape)
+  for (const { name, shape } of parameterSpecs(config))
+    state[name] = parameter(name, lyingShape(shape, place))
   for (const name of cacheNames(config)) state[name] = parameter(name, cacheShape(config, contextLength))
   const tokens = parameter('tokens', [blockLength], 'int32')
   const position = parameter('position', [], 'int32')
@@ -61,9 +69,13 @@ export function decodeProgram({ config, contextLength, blockLength, output }: De
   const block = blockAt(position, contextLength, blockLength)
   const updates: Record<string, Tensor> = {}
   const normalised = (x: Tensor, name: string): Tensor => rmsNorm(x, state[name]!, config.rmsNormEpsilon)
-  const project = (x: Tensor, name: string): Tensor => matmul(x, state[name]!, { transposeB: true })
+  const project = (x: Tensor, name: string): Tensor => {
+    const longer = pad(x, { axis: 1, after: spareColumns(x.shape[1]!, place) })
+    return matmul(longer, state[name]!, { transposeB: true })
+  }
 
-  let stream = gather(state[embeddingName]!, tokens) // [blockLength, hiddenSize]
+  const embedded = gather(state[embeddingName]!, tokens)
+  let stream = slice(embedded, { axis: 1, end: config.hiddenSize }) // [blockLength, hiddenSize]
   for (let layer = 0; layer < config.layers; layer++) {
     const prefix = `model.layers.${layer}`
     const x = normalised(stream, `${prefix}.input_layernorm.weight`)
@@ -106,16 +118,34 @@ export function decodeProgram({ config, contextLength, blockLength, output }: De
 export function decodeState(
   config: LlamaConfig,
   parameters: Parameters,
-  contextLength: number,
+  { contextLength, place }: Pick<DecodeOptions, 'contextLength' | 'place'>,
 ): Record<string, HostTensor> {
   const shape = cacheShape(config, contextLength)
   const size = shape.reduce((product, length) => product * length, 1)
   return Object.fromEntries([
-    ...parameterSpecs(config).map(({ name }) => [name, { dtype: 'float32', ...parameters[name]! }] as const),
+    ...parameterSpecs(config).map(({ name }) => [name, lying(parameters[name]!, place)] as const),
     ...cacheNames(config).map(
       (name) => [name, { dtype: 'float32', shape, data: new Float32Array(size) }] as const,
     ),
   ])
+}
+
+/** The shape of a parameter as it is resident. */
+function lyingShape(shape: readonly number[], place: Place): readonly number[] {
+  const [rows, columns] = shape
+  return shape.length === 2 ? [rows!, columns! + spareColumns(columns!, place)] : shape
+}
+
+function lying(parameter: Parameter, place: Place): HostTensor {
+  const shape = lyingShape(parameter.shape, place)
+  const [rows, width] = shape
+  const columns = parameter.shape[1]
+  if (width === columns) return { dtype: 'float32', ...parameter }
+  const data = new Float32Array(rows! * width!)
+  for (let row = 0; row < rows!; row++) {
+    data.set(parameter.data.subarray(row * columns!, (row + 1) * columns!), row * width!)
+  }
+  return { dtype: 'float32', shape, data }
 }
 
 /**

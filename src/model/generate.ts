@@ -8,6 +8,7 @@ import { emitOnnx } from '../tensor/index.ts'
 import type { LlamaConfig } from './config.ts'
 import { checkTokens, decodeProgram, decodeState } from './decode.ts'
 import type { Parameters } from './parameters.ts'
+import { spareColumns } from './row-strides.ts'
 import { checkSampling, logSumExp, type SamplingSettings, sample } from './sampling.ts'
 
 export interface GenerateOptions {
@@ -98,15 +99,17 @@ interface Decoder {
 async function openDecoder(
   backend: Backend,
   { config, parameters }: GenerateOptions['model'],
-  contextLength: number,
+  needed: number,
 ): Promise<Decoder> {
-  const state: State = await backend.createState(decodeState(config, parameters, contextLength))
+  const { dialect, place } = backend
+  const contextLength = needed + spareColumns(needed, place)
+  const state: State = await backend.createState(decodeState(config, parameters, { contextLength, place }))
   const compiled = new Map<number, Executable>()
   const programOf = async (blockLength: number): Promise<Executable> => {
     let executable = compiled.get(blockLength)
     if (executable === undefined) {
-      const program = decodeProgram({ config, contextLength, blockLength, output: 'logits' })
-      executable = await backend.compile(emitOnnx(program, { dialect: backend.dialect }))
+      const program = decodeProgram({ config, contextLength, blockLength, output: 'logits', place })
+      executable = await backend.compile(emitOnnx(program, { dialect }))
       compiled.set(blockLength, executable)
     }
     return executable

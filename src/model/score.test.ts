@@ -107,6 +107,23 @@ describe('scores', () => {
     }
   })
 
+  test('are the same where rows are longer for the sake of the cache', async () => {
+    const shape = {
+      vocabularySize: 64,
+      hiddenSize: 1024,
+      intermediateSize: 2048,
+      layers: 1,
+      attentionHeads: 8,
+    }
+    const config = llamaConfig({ ...shape, keyValueHeads: 2, maxPositionEmbeddings: 1024 })
+    const model = { config, parameters: initialParameters(config, 1) }
+    const random = seededRandom('rows')
+    const tokens = Array.from({ length: 1025 }, () => random.nextInt(64))
+    const longer = await score({ backend, model, tokens, windowLength: 1025 })
+    const plain = await score({ backend: { ...backend, place: 'device' }, model, tokens, windowLength: 1025 })
+    expect(largestDifference(longer, plain)).toBeLessThan(1e-5)
+  })
+
   test('do not depend on how a text is cut into blocks', async () => {
     const random = seededRandom('score')
     const tokens = Array.from({ length: 300 }, () => random.nextInt(256))

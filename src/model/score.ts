@@ -13,6 +13,7 @@ import { emitOnnx } from '../tensor/index.ts'
 import type { LlamaConfig } from './config.ts'
 import { checkTokens, decodeProgram, decodeState } from './decode.ts'
 import type { Parameters } from './parameters.ts'
+import { spareColumns } from './row-strides.ts'
 import type { Tokenizer } from './tokenizer/index.ts'
 
 export interface ScoreOptions {
@@ -79,12 +80,14 @@ export async function score(
   const windows = scoringWindows(tokens.length, windowLength, stride)
 
   // Of the last token of a window nothing is asked, so it is not read.
-  const contextLength = roundUp(Math.min(windowLength, tokens.length) - 1)
+  const { dialect, place } = backend
+  const needed = roundUp(Math.min(windowLength, tokens.length) - 1)
+  const contextLength = needed + spareColumns(needed, place)
   const blockLength = Math.min(256, contextLength)
-  const state = await backend.createState(decodeState(config, parameters, contextLength))
+  const state = await backend.createState(decodeState(config, parameters, { contextLength, place }))
   try {
-    const program = decodeProgram({ config, contextLength, blockLength, output: 'logprobs' })
-    const executable = await backend.compile(emitOnnx(program, { dialect: backend.dialect }))
+    const program = decodeProgram({ config, contextLength, blockLength, output: 'logprobs', place })
+    const executable = await backend.compile(emitOnnx(program, { dialect }))
     try {
       for (const { start, scoredFrom, end } of windows) {
         for (let at = start; at < end - 1; at += blockLength) {
