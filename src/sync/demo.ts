@@ -114,27 +114,36 @@ function decoupledMomentum(
       requireSize(gradient, layout)
       const momentum = new Float32Array(layout.totalSize)
       const sent = overlaps ? new Float32Array(layout.totalSize) : undefined
-      const coefficients = new Float32Array(sumsFor(layout.entries).length)
-      const bytes = yield* encodeSparse(
-        format,
-        layout,
-        (entry) => {
-          const of = (whole: Float32Array): Float32Array =>
-            whole.subarray(entry.offset, entry.offset + entry.size)
+      let tensor: TensorMomentum | undefined
+      const bytes = yield* encodeSparse(format, layout, {
+        begin: ({ offset, size }) => {
+          const of = (whole: Float32Array): Float32Array => whole.subarray(offset, offset + size)
           const before = { momentum: of(local.momentum), sent: local.sent && of(local.sent) }
-          const own = of(momentum)
-          accumulate(own, before, of(gradient), { decay: momentumDecay, rate: learningRate })
-          const tensor = coefficients.subarray(0, entry.size)
-          coefficientsOf(transform, entry, own, tensor)
-          return { values: tensor, quantum: 0 }
+          tensor = { before, gradient: of(gradient), momentum: of(momentum) }
+          return 0
         },
-        (entry, { places, values: read }) => {
-          const { offset, size } = entry
-          const kept = values === 'sign' ? valuesAt(coefficients, places) : read
-          const tensor = (sent ?? momentum).subarray(offset, offset + size)
-          inverseOfKept(transform, entry, { places, values: kept }, format.kept, tensor, sent === undefined)
+        fill: (coefficients, offset, height, width, columns) => {
+          const { tile } = transform
+          for (let row = 0; row < height; row++) {
+            const factors = { decay: momentumDecay, rate: learningRate }
+            accumulate(tensor!, offset + row * columns, width, factors, tile, row * width)
+          }
+          transform.forward(height, width)
+          for (let i = 0; i < height * width; i++) coefficients[i] = tile[i]!
         },
-      )
+        sent: (entry, { places, values: read }, coefficients) => {
+          const kept = { places, values: values === 'sign' ? coefficients : read, ofTile: format.kept }
+          if (sent === undefined) inverseOfKept(transform, entry, kept, tensor!.momentum, true)
+          else
+            inverseOfKept(
+              transform,
+              entry,
+              kept,
+              sent.subarray(entry.offset, entry.offset + entry.size),
+              false,
+            )
+        },
+      })
       return { bytes, local: { layout, momentum, sent, learningRate: Math.fround(learningRate) } }
     }),
     decodeUpdate: (bytes, layout) => ({ tensors: decodeSparse(format, layout, bytes) }),
@@ -202,48 +211,33 @@ function stepBySigns(
   }
 }
 
-/** δ ← β (δ − what was sent) + η g, of one tensor. @throws GroundswellError `sync/diverged` */
+/** One tensor's part of what an update is made of. */
+interface TensorMomentum {
+  readonly before: { readonly momentum: Float32Array; readonly sent: Float32Array | undefined }
+  readonly gradient: Float32Array
+  readonly momentum: Float32Array
+}
+
+/**
+ * δ ← β (δ − what was sent) + η g for `count` values from `start` on, which also go to `target` from `at` on.
+ * @throws GroundswellError `sync/diverged`
+ */
 function accumulate(
-  target: Float32Array,
-  { momentum, sent }: { readonly momentum: Float32Array; readonly sent: Float32Array | undefined },
-  gradient: Float32Array,
+  { before: { momentum: before, sent }, gradient, momentum }: TensorMomentum,
+  start: number,
+  count: number,
   { decay, rate }: { readonly decay: number; readonly rate: number },
+  target: Float64Array,
+  at: number,
 ): void {
-  for (let i = 0; i < target.length; i++) {
-    const before = sent === undefined ? momentum[i]! : momentum[i]! - sent[i]!
-    const value = decay * before + rate * gradient[i]!
+  for (let i = 0; i < count; i++) {
+    const from = start + i
+    const rest = sent === undefined ? before[from]! : before[from]! - sent[from]!
+    const value = decay * rest + rate * gradient[from]!
     if (!(Math.abs(value) <= largestMagnitude)) throw diverged()
-    target[i] = value
+    momentum[from] = value
+    target[at + i] = Math.fround(value)
   }
-}
-
-/** The cosine coefficients of a tensor, tile by tile. */
-function coefficientsOf(
-  transform: TileTransform,
-  entry: TensorEntry,
-  source: Float32Array,
-  target: Float32Array,
-): void {
-  const tiling = tilingOf(entry)
-  const { columns } = tiling
-  const { tile } = transform
-  forEachTile(tiling, (offset, height, width) => {
-    for (let row = 0; row < height; row++) {
-      const start = offset + row * columns
-      for (let i = 0; i < width; i++) tile[row * width + i] = source[start + i]!
-    }
-    transform.forward(height, width)
-    for (let row = 0; row < height; row++) {
-      const start = offset + row * columns
-      for (let i = 0; i < width; i++) target[start + i] = tile[row * width + i]!
-    }
-  })
-}
-
-function valuesAt(tensor: Float32Array, places: Uint32Array): Float32Array {
-  const values = new Float32Array(places.length)
-  for (let i = 0; i < places.length; i++) values[i] = tensor[places[i]!]!
-  return values
 }
 
 /**
@@ -253,8 +247,11 @@ function valuesAt(tensor: Float32Array, places: Uint32Array): Float32Array {
 function inverseOfKept(
   transform: TileTransform,
   entry: TensorEntry,
-  { places, values }: { readonly places: Uint32Array; readonly values: Float32Array },
-  kept: number,
+  {
+    places,
+    values,
+    ofTile,
+  }: { readonly places: Uint32Array; readonly values: Float32Array; readonly ofTile: number },
   target: Float32Array,
   takesAway: boolean,
 ): void {
@@ -265,7 +262,7 @@ function inverseOfKept(
   forEachTile(tiling, (offset, height, width) => {
     const size = height * width
     tile.fill(0, 0, size)
-    for (const end = next + keptOf(size, kept); next < end; next++) {
+    for (const end = next + keptOf(size, ofTile); next < end; next++) {
       const place = places[next]! - offset
       const row = Math.floor(place / columns)
       tile[row * width + place - row * columns] = values[next]!

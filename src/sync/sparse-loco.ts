@@ -91,24 +91,28 @@ export function sparseLoco(
     encodeUpdate: inParts(function* (input, layout) {
       requireSize(input.values, layout)
       const memory = new Float32Array(layout.totalSize)
-      const bytes = yield* encodeSparse(
-        format,
-        layout,
-        ({ offset, size }) => {
-          const tensor = memory.subarray(offset, offset + size)
+      let tensor = memory
+      const bytes = yield* encodeSparse(format, layout, {
+        begin: ({ offset, size }) => {
+          tensor = memory.subarray(offset, offset + size)
           const theta = input.state.parameters.subarray(offset, offset + size)
           const own = input.values.subarray(offset, offset + size)
           const before = input.local.memory.subarray(offset, offset + size)
-          const quantum = remember(tensor, before, theta, own, errorDecay)
-          return { values: tensor, quantum }
+          return remember(tensor, before, theta, own, errorDecay)
         },
-        ({ offset }, { places, values: sent }) => {
-          for (let i = 0; i < places.length; i++) {
-            const at = offset + places[i]!
-            memory[at] = memory[at]! - sent[i]!
+        fill: (tile, offset, height, width, columns) => {
+          for (let row = 0; row < height; row++) {
+            const start = offset + row * columns
+            for (let i = 0; i < width; i++) tile[row * width + i] = tensor[start + i]!
           }
         },
-      )
+        sent: (_, { places, values: sent }) => {
+          for (let i = 0; i < places.length; i++) {
+            const at = places[i]!
+            tensor[at] = tensor[at]! - sent[i]!
+          }
+        },
+      })
       return { bytes, local: { layout, memory } }
     }),
     decodeUpdate: (bytes, layout) => ({ tensors: decodeSparse(format, layout, bytes) }),

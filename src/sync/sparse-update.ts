@@ -98,19 +98,21 @@ function fixedBytes({ values, kept }: SparseFormat, { entries }: TensorLayout): 
   )
 }
 
+/** Where the values of an update come from, tensor by tensor and, within each, tile by tile. */
 export interface SparseSource {
-  /** What competes: as many values as the tensor has. */
-  readonly values: Float32Array
-  /** What the codebook's values are multiples of; 0 for anything. */
-  readonly quantum: number
+  /** Before a tensor's first tile. What its codebook's values are to be multiples of; 0 for anything. */
+  begin(entry: TensorEntry): number
+  /** Writes the values that compete in one tile, which begins at `offset` of the tensor and whose rows lie `columns` apart there. */
+  fill(tile: Float32Array, offset: number, height: number, width: number, columns: number): void
+  /** What receivers will read of a tensor, and the same values as they were; after its last tile. */
+  sent(entry: TensorEntry, tensor: SparseTensor, values: Float32Array): void
 }
 
-/** Encodes one tensor after the other; `sent` is told what receivers will read, while `source` still is as it was. */
+/** Encodes one tensor after the other. */
 export function* encodeSparse(
   format: SparseFormat,
   layout: TensorLayout,
-  sourceOf: (entry: TensorEntry) => SparseSource,
-  sent: (entry: TensorEntry, tensor: SparseTensor) => void,
+  source: SparseSource,
 ): Parts<Uint8Array> {
   const bytes = new Uint8Array(mostSparseBytes(format, layout))
   writeFrame(bytes, frameOf(format, layout))
@@ -125,13 +127,10 @@ export function* encodeSparse(
     const count = keptOfTensor(tiling, format.kept)
     const places = new Uint32Array(count)
     const kept = new Float32Array(count)
-    const { values, quantum } = sourceOf(entry)
+    const quantum = source.begin(entry)
     let at = 0
     forEachTile(tiling, (offset, height, width) => {
-      for (let row = 0; row < height; row++) {
-        const start = offset + row * columns
-        for (let i = 0; i < width; i++) tile[row * width + i] = values[start + i]!
-      }
+      source.fill(tile, offset, height, width, columns)
       const size = height * width
       const keeps = keptOf(size, format.kept)
       topK.select(tile, size, keeps, chosen, 0)
@@ -145,7 +144,8 @@ export function* encodeSparse(
     })
     writeSparseValues(format.values, kept, quantum, bytes, byteOffset)
     // Read back, so that what the sender takes for sent is what the others read.
-    sent(entry, new SparseTensor(places, readSparseValues(format.values, bytes, byteOffset, count)!))
+    const read = readSparseValues(format.values, bytes, byteOffset, count)!
+    source.sent(entry, new SparseTensor(places, read), kept)
     byteOffset += sparseValuesBytes(format.values, count)
     yield
   }
