@@ -124,8 +124,8 @@ function decoupledMomentum(
         },
         fill: (coefficients, offset, height, width, columns) => {
           const { tile } = transform
+          const factors = { decay: momentumDecay, rate: learningRate }
           for (let row = 0; row < height; row++) {
-            const factors = { decay: momentumDecay, rate: learningRate }
             accumulate(tensor!, offset + row * columns, width, factors, tile, row * width)
           }
           transform.forward(height, width)
@@ -133,15 +133,9 @@ function decoupledMomentum(
         },
         sent: (entry, { places, values: read }, coefficients) => {
           const kept = { places, values: values === 'sign' ? coefficients : read, ofTile: format.kept }
-          if (sent === undefined) inverseOfKept(transform, entry, kept, tensor!.momentum, true)
-          else
-            inverseOfKept(
-              transform,
-              entry,
-              kept,
-              sent.subarray(entry.offset, entry.offset + entry.size),
-              false,
-            )
+          const { offset, size } = entry
+          const target = sent === undefined ? tensor!.momentum : sent.subarray(offset, offset + size)
+          inverseOfKept(transform, entry, kept, target, sent === undefined)
         },
       })
       return { bytes, local: { layout, momentum, sent, learningRate: Math.fround(learningRate) } }
