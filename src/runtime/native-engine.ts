@@ -7,8 +7,8 @@
  * - memory arena on, memory pattern off: 0.88-0.94 of the time without the arena. Runs take turns on libuv's
  *   threads, and without ONNX Runtime's own arena each of those threads grows one of its own in the C library: peak
  *   memory 1,300 MB against 552 MB. With the memory pattern as well it was 831 MB.
- * - all graph optimisations: no different from `extended` within noise. Without those that turn a copied transpose back into
- *   a flag of the product that reads it: 1.02-1.07 times faster at 3.3M, 1.09 at 13M (see model/projection.ts).
+ * - all graph optimisations: no different from `extended` within noise. Those that turn a copied transpose back into a flag of the
+ *   product that reads it are off: 1.02-1.07 times as fast at 3.3M and 1.09 at 13M, where no rows collide in the cache.
  * - threads that spin while they wait for work save 10 % of a step at 16×128 tokens and 30 % at 4×128 on a quiet
  *   machine; where other processes want the cores they cost 30-50 %. Hence the option.
  * - denormals are flushed to zero: AdamW's second moments of rare tokens decay into them, where arithmetic is slow.
