@@ -1,12 +1,12 @@
 /**
  * The yardstick of the training bench, in a process of its own: all matrix products of a step's forward pass, every one with
  * factors of its own, and nothing else. Rows that collide in the cache are longer here as they are in the step (model/row-strides.ts), and
- * the added columns do not count as work. Asked and answering as train-worker.ts.
+ * the added columns do not count as work.
  */
-import { createInterface } from 'node:readline'
 import { spareColumns } from '../src/model/index.ts'
 import { type HostTensor, openBackend } from '../src/runtime/index.ts'
 import { defineProgram, emitOnnx, matmul, parameter, type Tensor } from '../src/tensor/index.ts'
+import { contend } from './train-contender.ts'
 import { benchModels, productsOf } from './train-models.ts'
 
 const [name = '', threads = '2'] = process.argv.slice(2)
@@ -40,18 +40,4 @@ const program = defineProgram({ name: 'products', inputs: {}, state, outputs: {}
 const executable = await backend.compile(emitOnnx(program, { dialect }))
 const factors = await backend.createState(values)
 
-const answer = (value: object): boolean => process.stdout.write(`${JSON.stringify(value)}\n`)
-answer({ compileMs: performance.now() - started, flops })
-for await (const line of createInterface({ input: process.stdin })) {
-  const [command, count] = line.split(' ')
-  if (command !== 'steps') break
-  const milliseconds: number[] = []
-  for (let run = 0; run < Number(count); run++) {
-    const start = performance.now()
-    await executable.run(factors, {})
-    milliseconds.push(performance.now() - start)
-  }
-  answer({ milliseconds })
-}
-answer({ peakRssBytes: process.resourceUsage().maxRSS * 1024 })
-process.exit(0)
+await contend({ compileMs: performance.now() - started, flops }, () => executable.run(factors, {}))
