@@ -26,6 +26,8 @@ const blockSize = 8192
 
 /** One tensor of an update that has values in some places only. */
 export interface DecodedSparseTensor extends Normed {
+  /** Where it has values, each place once. */
+  readonly places: Uint32Array
   /** target[place] += weight · value for every value. */
   scatterScaled(target: Float64Array, weight: number): void
   /** target[i] += weight wherever there is a value. */
@@ -146,7 +148,14 @@ export function addSparseShares(
   if (average === 'all-peers') return
   const presence = new Float64Array(sum.length)
   for (const [i, tensor] of tensors.entries()) tensor.addPresence(presence, shares[i]!)
-  for (let i = 0; i < sum.length; i++) if (presence[i]! > 0) sum[i] = sum[i]! / presence[i]!
+  for (const { places } of tensors) {
+    for (let i = 0; i < places.length; i++) {
+      const place = places[i]!
+      if (presence[place]! === 0) continue // its mean is there already
+      sum[place] = sum[place]! / presence[place]!
+      presence[place] = 0
+    }
+  }
 }
 
 /** √Σ of the squares of all values. */

@@ -29,7 +29,7 @@ import {
   type SparseTensor,
   sparseFormat,
 } from './sparse-update.ts'
-import { toMultiple } from './sparse-values.ts'
+import { roundsTo } from './sparse-values.ts'
 import { readState, requireSize, type StateFormat, stateFormatBytes, writeState } from './state-format.ts'
 import { largestMagnitude } from './wire.ts'
 
@@ -92,18 +92,26 @@ export function sparseLoco(
       requireSize(input.values, layout)
       const memory = new Float32Array(layout.totalSize)
       let tensor = memory
+      let rounding = 0
       const bytes = yield* encodeSparse(format, layout, {
         begin: ({ offset, size }) => {
           tensor = memory.subarray(offset, offset + size)
           const theta = input.state.parameters.subarray(offset, offset + size)
           const own = input.values.subarray(offset, offset + size)
           const before = input.local.memory.subarray(offset, offset + size)
-          return remember(tensor, before, theta, own, errorDecay)
+          const quantum = quantumFor(remember(tensor, before, theta, own, errorDecay))
+          rounding = roundsTo(quantum)
+          return quantum
         },
         fill: (tile, offset, height, width, columns) => {
           for (let row = 0; row < height; row++) {
             const start = offset + row * columns
-            for (let i = 0; i < width; i++) tile[row * width + i] = tensor[start + i]!
+            const from = row * width
+            for (let i = 0; i < width; i++) {
+              const value = tensor[start + i]! + rounding - rounding
+              tensor[start + i] = value
+              tile[from + i] = value
+            }
           }
         },
         sent: (_, { places, values: sent }) => {
@@ -121,19 +129,14 @@ export function sparseLoco(
     merge: inParts(function* (state, contributions, context) {
       const { layout } = state
       const shares = sharesOf(contributions)
-      const parameters = new Float32Array(layout.totalSize)
+      const parameters = state.parameters.slice()
       const sums = sumsFor(layout.entries)
       for (const [index, { offset, size }] of layout.entries.entries()) {
-        const sum = sums.subarray(0, size).fill(0)
         const tensors = contributions.map(({ update }) => update.tensors[index]!)
+        const sum = sums.subarray(0, size)
         addSparseShares(sum, tensors, shares, average, context)
-        stepAlong(
-          parameters.subarray(offset, offset + size),
-          state.parameters,
-          offset,
-          sum,
-          outerLearningRate,
-        )
+        const theta = parameters.subarray(offset, offset + size)
+        for (const { places } of tensors) stepAt(theta, places, sum, outerLearningRate)
         yield
       }
       return { layout, parameters }
@@ -151,18 +154,16 @@ export function sparseLoco(
   }
 }
 
-/** θ ← θ − α · mean, of one tensor, into `target`. */
-function stepAlong(
-  target: Float32Array,
-  theta: Float32Array,
-  offset: number,
-  mean: Float64Array,
-  rate: number,
-): void {
-  for (let i = 0; i < target.length; i++) target[i] = theta[offset + i]! - rate * mean[i]!
+/** θ ← θ − α · mean at some places of a tensor, whose means are then 0, so that no place moves twice. */
+function stepAt(theta: Float32Array, places: Uint32Array, mean: Float64Array, rate: number): void {
+  for (let i = 0; i < places.length; i++) {
+    const place = places[i]!
+    theta[place] = theta[place]! - rate * mean[place]!
+    mean[place] = 0
+  }
 }
 
-/** e ← βe + θ − θᵢ into `target`, on the grid whose step is returned. @throws GroundswellError `sync/diverged` */
+/** e ← βe + θ − θᵢ into `target`; the largest magnitude in it. @throws GroundswellError `sync/diverged` */
 function remember(
   target: Float32Array,
   before: Float32Array,
@@ -178,8 +179,10 @@ function remember(
     if (!(magnitude <= largestMagnitude)) throw diverged()
     if (magnitude > largest) largest = magnitude
   }
-  // Whole numbers up to 2²³ of it, so that the difference of two is at most 2²⁴ and a float32.
-  const quantum = largest === 0 ? 0 : 2 ** Math.max(exponentOf(Math.fround(largest)) - 22, -149)
-  if (quantum > 0) for (let i = 0; i < target.length; i++) target[i] = toMultiple(target[i]!, quantum)
-  return quantum
+  return largest
+}
+
+/** q: so that all are whole numbers of it up to 2²³, and the difference of two is at most 2²⁴ and a float32. */
+function quantumFor(largest: number): number {
+  return largest === 0 ? 0 : 2 ** Math.max(exponentOf(Math.fround(largest)) - 22, -149)
 }

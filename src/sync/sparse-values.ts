@@ -57,7 +57,8 @@ export function writeSparseValues(
     const codes = new Uint8Array(values.length)
     const head = quantise(values, buckets, codes)
     const table = new Float32Array(buckets)
-    for (let b = 0; b < buckets; b++) table[b] = toMultiple(head[1 + b]! + head[0]!, quantum)
+    const rounding = roundsTo(quantum)
+    for (let b = 0; b < buckets; b++) table[b] = head[1 + b]! + head[0]! + rounding - rounding
     writeFloats(target, byteOffset, table)
     if (kind === 'int8') target.set(codes, byteOffset + 4 * buckets)
     else packPairs(codes, target, byteOffset + 4 * buckets)
@@ -99,9 +100,10 @@ export function readSparseValues(
   return values
 }
 
-/** The nearest multiple, ties to even. */
-export function toMultiple(value: number, quantum: number): number {
-  if (quantum === 0) return value
-  const units = value / quantum
-  return (units + 1.5 * 2 ** 52 - 1.5 * 2 ** 52) * quantum
+/**
+ * What, added and taken away again in float64, leaves the nearest multiple of a power of two, ties to even: beside it the step from
+ * one float64 to the next is that power. 0 for 0, which leaves values as they are.
+ */
+export function roundsTo(quantum: number): number {
+  return 1.5 * 2 ** 52 * quantum
 }

@@ -21,7 +21,8 @@ interface Split {
 }
 
 export class SubsetCoder {
-  private readonly splits = new Map<number, Split>()
+  /** By size and, within it, by count. */
+  private readonly splits: ((Split | undefined)[] | undefined)[] = []
 
   /** `places` [from, to) ascending and within [0, size). */
   encode(encoder: RangeEncoder, places: Uint16Array, from: number, to: number, size: number): void {
@@ -93,11 +94,15 @@ export class SubsetCoder {
   }
 
   private split(size: number, count: number): Split {
-    const key = size * 8192 + count
-    let split = this.splits.get(key)
+    const { splits } = this
+    while (splits.length <= size) splits.push(undefined) // without gaps, or a look into it would cost a search
+    splits[size] ??= []
+    const ofSize = splits[size]
+    let split = ofSize[count]
     if (split === undefined) {
       split = hypergeometricSplit(size, count)
-      this.splits.set(key, split)
+      while (ofSize.length < count) ofSize.push(undefined)
+      ofSize[count] = split
     }
     return split
   }

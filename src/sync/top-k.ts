@@ -1,13 +1,18 @@
 /**
- * The k values of largest magnitude, in one pass: candidates above a threshold are collected, and when there are 2k of
- * them the lesser half goes and the threshold rises. Of equal magnitudes the earlier ones are kept, so that the choice is
- * the same everywhere.
+ * The k values of largest magnitude. Tiles of one tensor resemble each other: what was just enough for one, and a bit less, is
+ * where the search in the next begins, so that a fast first pass leaves few candidates; where too few reach it, all values
+ * are. Of equal magnitudes the earlier ones are kept, so that the choice is the same everywhere.
  */
+
+/** Of a float32 read as a whole number: an eighth to a quarter of the magnitude, which leaves about 2k candidates in a normal tile. */
+const headroom = 2 ** 21
 
 export class TopK {
   private readonly places: Uint16Array
   private readonly keys: Uint32Array
   private readonly scratch: Uint32Array
+  /** What candidates have to reach; affects the speed and never the choice. */
+  private threshold = 0
 
   /** For up to `size` values at a time, at most 65536. */
   constructor(size: number) {
@@ -22,45 +27,36 @@ export class TopK {
       for (let i = 0; i < size; i++) target[from + i] = i
       return
     }
-    const { places, keys } = this
     const bits = new Uint32Array(values.buffer, values.byteOffset, size)
-    const room = Math.min(2 * count, size)
-    let held = 0
-    let threshold = -1
-    for (let i = 0; i < size; i++) {
-      const key = bits[i]! & 0x7fffffff // magnitudes of floats are ordered as their bits
-      if (key <= threshold) continue
-      if (held === room) {
-        threshold = this.keepLargest(held, count)
-        held = count
-        if (key <= threshold) continue
-      }
-      places[held] = i
-      keys[held] = key
-      held += 1
-    }
-    if (held > count) this.keepLargest(held, count)
-    for (let i = 0; i < count; i++) target[from + i] = places[i]!
-  }
-
-  /** Keeps the `count` largest of the `held` candidates in their order; the least of their keys. */
-  private keepLargest(held: number, count: number): number {
+    let held = this.collect(bits, this.threshold)
+    if (held < count) held = this.collect(bits, 0)
     const { places, keys, scratch } = this
     for (let i = 0; i < held; i++) scratch[i] = keys[i]!
     const least = nthLargest(scratch, held, count)
-    let above = 0
-    for (let i = 0; i < held; i++) if (keys[i]! > least) above += 1
-    let ties = count - above
-    let kept = 0
+    this.threshold = Math.max(0, least - headroom)
+    let ties = count
+    for (let i = 0; i < held; i++) if (keys[i]! > least) ties -= 1
+    let at = from
     for (let i = 0; i < held; i++) {
       const key = keys[i]!
       if (key < least || (key === least && ties === 0)) continue
       if (key === least) ties -= 1
-      places[kept] = places[i]!
-      keys[kept] = key
-      kept += 1
+      target[at++] = places[i]!
     }
-    return least
+  }
+
+  /** Takes down all values that reach a threshold. */
+  private collect(bits: Uint32Array, threshold: number): number {
+    const { places, keys } = this
+    let held = 0
+    for (let i = 0; i < bits.length; i++) {
+      const key = bits[i]! & 0x7fffffff // magnitudes of floats are ordered as their bits
+      if (key < threshold) continue
+      places[held] = i
+      keys[held] = key
+      held += 1
+    }
+    return held
   }
 }
 
