@@ -57,7 +57,8 @@ export function memoryFiles(initial: Record<string, Uint8Array | string> = {}): 
       }
       held.set(path, whole)
     },
-    exists: async (path) => held.has(path) || [...held.keys()].some((name) => name.startsWith(`${path}/`)),
+    exists: async (path) =>
+      path === '.' || held.has(path) || [...held.keys()].some((name) => name.startsWith(`${path}/`)),
     remove: async (path) => {
       for (const name of [...held.keys()]) if (name === path || name.startsWith(`${path}/`)) held.delete(name)
     },

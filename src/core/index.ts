@@ -2,6 +2,7 @@
 export * from './canonical.ts'
 export * from './cid.ts'
 export * from './clock.ts'
+export * from './cosine.ts'
 export { pkcs8Prefix } from './ed25519.ts'
 export * from './envelope.ts'
 export * from './errors.ts'

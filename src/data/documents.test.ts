@@ -50,6 +50,11 @@ describe('loadDocuments', () => {
     expect(corpus.leftOut).toEqual({ duplicates: 1, empty: 1, binary: 0, tooLarge: 0, overTotal: 0 })
   })
 
+  test('leaves out what is hidden in the folder that it is in, too', async () => {
+    const corpus = await load({ '.env': 'secret', '.git/HEAD': 'ref', 'a.txt': 'one' }, {}, '.')
+    expect(corpus.documents.map(({ text }) => text)).toEqual(['one'])
+  })
+
   test('chooses by endings, by a predicate, by size and up to a total', async () => {
     const files = {
       'data/a.md': '1234',

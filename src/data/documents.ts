@@ -149,7 +149,8 @@ async function findFiles(files: Files, roots: readonly string[], options: LoadOp
 
 /** Whether no folder or file below the root begins with a dot. */
 function isVisible(path: string, root: string): boolean {
-  const below = path.startsWith(root) ? path.slice(root.length) : path
+  // What is listed below “.” does not begin with it, but may with a dot of its own.
+  const below = root !== '.' && path.startsWith(root) ? path.slice(root.length) : path
   return !below.split('/').some((part) => part.startsWith('.') && part !== '.' && part !== '..')
 }
 

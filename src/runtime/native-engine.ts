@@ -11,8 +11,8 @@
  *   product that reads it are off: 1.02-1.07 times as fast at 3.3M and 1.09 at 13M, where no rows collide in the cache.
  * - threads that spin while they wait for work save 10 % of a step at 16×128 tokens and 30 % at 4×128 on a quiet
  *   machine; where other processes want the cores they cost 30-50 %. Hence the option.
- * - denormals are flushed to zero: AdamW's second moments of rare tokens decay into them, where arithmetic is slow.
- *   The flag is set on ONNX Runtime's threads, never on the one that runs JavaScript.
+ * - denormals are computed as they are. ONNX Runtime could flush them to zero, but sets that on some of the threads only, of which the
+ *   one that runs JavaScript is one: results hung on the thread, and merges on what else the process had done.
  */
 import { type EmittedProgram, type TensorSpec, updateName } from '../tensor/index.ts'
 import { bytesPerElement, elementCount, hostBuffer } from './checks.ts'
@@ -83,7 +83,6 @@ export function nativeEngine(library: NativeLibrary, { threads, spin }: NativeEn
         library.call('SetSessionGraphOptimizationLevel', options, allOptimisations)
         library.call('SetIntraOpNumThreads', options, threads)
         library.call('DisableMemPattern', options)
-        library.call('AddSessionConfigEntry', options, 'session.set_denormal_as_zero', '1')
         const unwanted = 'optimization.disable_specified_optimizers'
         library.call('AddSessionConfigEntry', options, unwanted, undoingOptimisers)
         library.call('AddSessionConfigEntry', options, 'session.intra_op.allow_spinning', spin ? '1' : '0')

@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest'
+import { joinPieces } from '../core/index.ts'
 import {
   flatten,
   initialParameters,
@@ -13,7 +14,7 @@ import { buildApplyStep, initialTrainingState, optimiserSchema } from '../train/
 import { dataParallel } from './data-parallel.ts'
 import type { MergeContext } from './method.ts'
 import { runSyncMethodSuite } from './methods-suite.ts'
-import { normals } from './toy-swarm.ts'
+import { layoutOfShapes, normals } from './toy-swarm.ts'
 
 const optimiser = optimiserSchema.parse({ beta2: 0.99, weightDecay: 0.01 })
 
@@ -85,4 +86,18 @@ test.each([
   const expected = flatten(parametersOf(config, Object.fromEntries(trained)), layout)
   const actual = method.parameters(state)
   for (let i = 0; i < actual.length; i++) expect(actual[i]).toBeCloseTo(expected[i]!, 5)
+})
+
+test('a checkpoint that would make the next step something else than a number is refused', () => {
+  const layout = layoutOfShapes({ matrix: [2, 2] })
+  const method = dataParallel({ encoding: 'float32', optimiser })
+  const state = method.createState(layout, new Float32Array(4))
+  const refused = (changes: Partial<typeof state>): void => {
+    const bytes = joinPieces(method.serialiseState({ ...state, ...changes }))
+    expect(() => method.parseState(bytes, layout)).toThrow(
+      expect.objectContaining({ code: 'sync/invalid-state' }),
+    )
+  }
+  refused({ secondMoment: Float32Array.of(0, 1, -1e-20, 0) })
+  refused({ step: 2 ** 32 - 1 })
 })

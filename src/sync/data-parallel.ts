@@ -24,7 +24,7 @@ import {
   stateFormatBytes,
   writeState,
 } from './state-format.ts'
-import { frameBytes } from './wire.ts'
+import { frameBytes, refuse, refusedState } from './wire.ts'
 
 export interface DataParallelOptions {
   readonly encoding: EncodingName
@@ -46,6 +46,8 @@ export interface DataParallelUpdate {
 }
 
 const version = 1
+/** They are counted in 32 bits. */
+const mostSteps = 2 ** 32 - 1
 const stateFormat: StateFormat = { magic: 'GSST', method: 'data-parallel', version, counters: 1, arrays: 3 }
 
 export function dataParallel(
@@ -100,14 +102,11 @@ export function dataParallel(
       writeState(stateFormat, layout, { counters: [step], arrays: [parameters, firstMoment, secondMoment] }),
     parseState: (bytes, layout) => {
       const { counters, arrays } = readState(bytes, stateFormat, layout)
-      const [parameters, firstMoment, secondMoment] = arrays
-      return {
-        layout,
-        step: counters[0]!,
-        parameters: parameters!,
-        firstMoment: firstMoment!,
-        secondMoment: secondMoment!,
-      }
+      const step = counters[0]!
+      const [parameters, firstMoment, secondMoment] = arrays as [Float32Array, Float32Array, Float32Array]
+      if (!noneNegative(secondMoment)) refuse(refusedState, 'holds a second moment below 0')
+      if (step === mostSteps) refuse(refusedState, 'has no room for another step')
+      return { layout, step, parameters, firstMoment, secondMoment }
     },
   }
 }
@@ -142,6 +141,12 @@ function adamwStep(
     }
   }
   return { layout, step, parameters, firstMoment, secondMoment }
+}
+
+/** Squares add up to nothing else, and there will be a root of it. */
+function noneNegative(values: Float32Array): boolean {
+  for (let i = 0; i < values.length; i++) if (values[i]! < 0) return false
+  return true
 }
 
 /** baseⁿ by squaring. */

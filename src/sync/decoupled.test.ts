@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { radialDirectionalAverage } from './aggregate.ts'
-import { decoupled, decoupledWeight } from './decoupled.ts'
+import { decoupled } from './decoupled.ts'
 import { type DilocoOptions, diloco } from './diloco.ts'
 import type { SyncMethod } from './method.ts'
 import { runSyncMethodSuite } from './methods-suite.ts'
@@ -65,9 +65,4 @@ test('one peer alone does what it does in DiLoCo', () => {
     return swarm.method.parameters(swarm.peers[0]!.state)
   })
   for (let i = 0; i < toyModelLayout.totalSize; i++) expect(swarms[0]![i]).toBeCloseTo(swarms[1]![i]!, 5)
-})
-
-test('the weight is quantity times quality', () => {
-  expect(decoupledWeight(1000, 10)).toBe(100_000)
-  expect(decoupledWeight(1000, 20)).toBe(50_000)
 })

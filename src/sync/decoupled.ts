@@ -4,9 +4,9 @@
  * does not depend on how many peers came in time. Embedding and output matrix are averaged plainly, as there: their
  * updates are not nearly orthogonal.
  *
- * Its weights are quantity times quality, w = tokens · (tokens / steps): whoever calls `merge` gives them as `weight`,
- * by `decoupledWeight`, since only it knows both numbers. The quorum and the grace window of that system are the round
- * policy of a run, and its fragments those of Streaming DiLoCo; neither is part of this method.
+ * Its weights are quantity times quality, tokens · (tokens / steps). All steps of a run have the same number of tokens, so these
+ * are its tokens but for a factor that cancels. The quorum and the grace window of that system are the round policy of a run, and its
+ * fragments those of Streaming DiLoCo; neither is part of this method.
  */
 import { plainAverage, radialDirectionalAverage } from './aggregate.ts'
 import {
@@ -17,11 +17,6 @@ import {
   type DilocoUpdate,
 } from './diloco.ts'
 import type { SyncMethod } from './method.ts'
-
-/** What one peer's contribution weighs: its tokens, times the tokens of one of its steps. */
-export function decoupledWeight(tokens: number, steps: number): number {
-  return tokens * (tokens / steps)
-}
 
 export const decoupled = (options: DilocoOptions): SyncMethod<DilocoState, DilocoLocal, DilocoUpdate> =>
   averagedPseudoGradients('decoupled', options, ({ name }) =>

@@ -105,6 +105,19 @@ describe('DisTrO', () => {
   })
 })
 
+test.each(['float16', 'int8'] as const)(
+  'a coefficient that no receiver takes (%s) is a divergence',
+  (values) => {
+    // Each value is small enough; the coefficient of a tile of equal ones is 64 times as large.
+    const method = demo({ ...published, values })
+    const gradient = new Float32Array(4096).fill(1e5)
+    const input = { state: method.createState(layout, start), local: method.createLocal(layout) }
+    expect(() =>
+      method.encodeUpdate({ ...input, round: 1, values: gradient, learningRate: 1 }, layout),
+    ).toThrow(expect.objectContaining({ code: 'sync/diverged' }))
+  },
+)
+
 test('a peer that misses rounds does not drift: decay is in the merge', () => {
   const swarm = new ToySwarm(distro({ ...published, weightDecay: 0.5 }), { peers: 3 })
   for (let round = 1; round <= 6; round++) {

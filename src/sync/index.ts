@@ -5,7 +5,7 @@ export {
   type DataParallelUpdate,
   dataParallel,
 } from './data-parallel.ts'
-export { decoupled, decoupledWeight } from './decoupled.ts'
+export { decoupled } from './decoupled.ts'
 export {
   type DemoLocal,
   type DemoOptions,

@@ -49,7 +49,7 @@ export interface NolocoUpdate {
 
 const version = 1
 const stateFormat: StateFormat = { magic: 'GSST', method: 'noloco', version, counters: 0, arrays: 2 }
-/** All tensors count alike; there is no majority in a pair to clip by. */
+/** There is no majority in a pair to clip by; and who watches all pairs must do what they do. */
 const unclipped = { clipToMedianNorm: false }
 
 /** Who meets whom: pairs, and one alone where the number is odd. */
@@ -138,19 +138,10 @@ export function noloco(options: NolocoOptions): SyncMethod<NolocoState, null, No
       for (const [index, { offset, size }] of layout.entries.entries()) {
         const delta = deltas.subarray(0, size).fill(0)
         const slow = slows.subarray(0, size).fill(0)
-        const clipping = context.self === null ? context : unclipped
-        addShares(
-          delta,
-          group.map(({ update }) => update.delta[index]!),
-          shares,
-          clipping,
-        )
-        addShares(
-          slow,
-          group.map(({ update }) => update.slow[index]!),
-          equal,
-          unclipped,
-        )
+        const deltasOf = group.map(({ update }) => update.delta[index]!)
+        const slowsOf = group.map(({ update }) => update.slow[index]!)
+        addShares(delta, deltasOf, shares, unclipped)
+        addShares(slow, slowsOf, equal, unclipped)
         gossipStep(next, state, offset, { delta, slow, isOwn: context.self !== null }, options)
         yield
       }

@@ -4,7 +4,7 @@
  * per parameter, of which the places take 0.115, the least that any code could.
  */
 import type { DecodedSparseTensor } from './aggregate.ts'
-import { unacceptable } from './dense-update.ts'
+import { diverged, unacceptable } from './dense-update.ts'
 import type { Parts } from './in-parts.ts'
 import type { TensorEntry, TensorLayout } from './method.ts'
 import { CorruptRange, RangeDecoder, RangeEncoder } from './range-coder.ts'
@@ -108,7 +108,7 @@ export interface SparseSource {
   sent(entry: TensorEntry, tensor: SparseTensor, values: Float32Array): void
 }
 
-/** Encodes one tensor after the other. */
+/** Encodes one tensor after the other. @throws GroundswellError `sync/diverged` for values that no receiver takes */
 export function* encodeSparse(
   format: SparseFormat,
   layout: TensorLayout,
@@ -144,7 +144,8 @@ export function* encodeSparse(
     })
     writeSparseValues(format.values, kept, quantum, bytes, byteOffset)
     // Read back, so that what the sender takes for sent is what the others read.
-    const read = readSparseValues(format.values, bytes, byteOffset, count)!
+    const read = readSparseValues(format.values, bytes, byteOffset, count)
+    if (read === undefined) throw diverged()
     source.sent(entry, new SparseTensor(places, read), kept)
     byteOffset += sparseValuesBytes(format.values, count)
     yield

@@ -44,21 +44,37 @@ function biasCorrection(beta: number, step: Tensor): Tensor {
   return mul(neg(tanh(mul(z, 0.5))), add(exp(z), 1))
 }
 
+/** From it to the next float32 is more than the largest denormal. */
+const grid = 2 ** -100
+
+/**
+ * The same number, or below 1e-30 the nearest multiple of 9e-38. A moment that gets no gradient any more decays into the denormals
+ * and, as 0.95 of the least of them is rounded to itself, stays there, where arithmetic takes up to a hundred times as long.
+ */
+function withoutDenormals(moment: Tensor): Tensor {
+  return sub(add(moment, grid), grid)
+}
+
 export interface AdamwUpdate {
   readonly parameter: Tensor
   readonly firstMoment: Tensor
   readonly secondMoment: Tensor
 }
 
+export interface AdamwInput extends AdamwUpdate {
+  readonly gradient: Tensor
+  readonly weightDecay: number
+  /** Whether some of it may have no gradient for hundreds of steps, as the embeddings of rare tokens. */
+  readonly rare: boolean
+}
+
 /** The next values of one parameter and its moment sums. `gradient` is already clipped. */
-export function adamwUpdate(
-  options: AdamwUpdate & { readonly gradient: Tensor; readonly weightDecay: number },
-  scalars: AdamwScalars,
-): AdamwUpdate {
-  const { parameter, gradient, weightDecay } = options
+export function adamwUpdate(options: AdamwInput, scalars: AdamwScalars): AdamwUpdate {
+  const { parameter, gradient, weightDecay, rare } = options
   const { beta1, beta2, epsilon, learningRate, stepSize } = scalars
-  const firstMoment = add(mul(options.firstMoment, beta1), gradient)
-  const secondMoment = add(mul(options.secondMoment, beta2), mul(gradient, gradient))
+  const kept = (moment: Tensor): Tensor => (rare ? withoutDenormals(moment) : moment)
+  const firstMoment = kept(add(mul(options.firstMoment, beta1), gradient))
+  const secondMoment = kept(add(mul(options.secondMoment, beta2), mul(gradient, gradient)))
   const direction = div(firstMoment, add(sqrt(secondMoment), epsilon))
   const decayed = weightDecay === 0 ? parameter : mul(parameter, sub(1, mul(learningRate, weightDecay)))
   return { parameter: sub(decayed, mul(direction, stepSize)), firstMoment, secondMoment }

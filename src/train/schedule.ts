@@ -5,7 +5,10 @@
  * Cosine: https://arxiv.org/abs/1608.03983. Warm-up, stable, decay: https://arxiv.org/abs/2404.06395, with the
  * 1 − √ form of the decay from https://arxiv.org/abs/2405.18392. The warm-up is linear and its first step already
  * learns ((step + 1) / warmupSteps): a first step at rate 0, as in other libraries, is a step of work thrown away.
+ *
+ * Some methods merge with this rate, so it has the same bits on every machine.
  */
+import { cosineOfPi } from '../core/index.ts'
 
 interface WarmedUp {
   readonly peak: number
@@ -37,7 +40,7 @@ export function learningRateAt(schedule: LearningRateSchedule, step: number): nu
       return peak
     case 'cosine': {
       const progress = share(step - warmupSteps, schedule.totalSteps - warmupSteps)
-      return between(schedule, 0.5 * (1 + Math.cos(Math.PI * progress)))
+      return between(schedule, 0.5 * (1 + cosineOfPi(progress, 1)))
     }
     case 'wsd': {
       const progress = share(step - (schedule.totalSteps - schedule.decaySteps), schedule.decaySteps)

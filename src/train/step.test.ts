@@ -28,7 +28,13 @@ import {
 } from '../tensor/index.ts'
 import { type GradientReport, GradientTrainer } from './gradient-trainer.ts'
 import { defaultTrainingSettings } from './settings.ts'
-import { type BatchOptions, buildGradientStep, initialTrainingState } from './step.ts'
+import {
+  type BatchOptions,
+  buildApplyStep,
+  buildGradientStep,
+  emptyGradientSums,
+  initialTrainingState,
+} from './step.ts'
 import { compileStep, stepPrograms } from './step-runner.ts'
 
 interface Case {
@@ -275,4 +281,37 @@ describe('rows that collide in the cache are made longer for processors', () => 
     expect(program('processor').bytes).not.toEqual(program().bytes)
     expect(program('processor').state).toEqual(program().state)
   })
+})
+
+test('moments of a token that does not come any more do not end among the denormals', async () => {
+  const config = llamaConfig({
+    ...{ vocabularySize: 4, hiddenSize: 2, intermediateSize: 2, layers: 1, attentionHeads: 1 },
+  })
+  const { optimiser } = defaultTrainingSettings()
+  const [first, second] = ['moments.first', 'moments.second'].map(
+    (kind) => `${kind}.model.embed_tokens.weight`,
+  )
+  await using executable = await backend.compile(
+    emitOnnx(buildApplyStep({ config, optimiser }), { dialect: backend.dialect }),
+  )
+  const fading = Float32Array.of(0.1, -0.1, 1e-36, -1e-36, 1e-37, -1e-37, 1e-39, 0)
+  const moment: HostTensor = { dtype: 'float32', shape: [4, 2], data: fading }
+  const start = initialTrainingState(config, initialParameters(config, 1), optimiser)
+  await using state = await backend.createState({
+    ...{ ...start, ...emptyGradientSums(config) },
+    ...{ [first!]: moment, [second!]: { ...moment, data: fading.map(Math.abs) } },
+  })
+  const scalar = (value: number): HostTensor => ({
+    dtype: 'float32',
+    shape: [],
+    data: Float32Array.of(value),
+  })
+  for (let step = 1; step <= 60; step++) {
+    await executable.run(state, { learningRate: scalar(1e-3), step: scalar(step) })
+  }
+  for (const name of [first!, second!]) {
+    const { data } = (await state.read([name]))[name]!
+    expect(data[0]).toBeGreaterThan(1e-5)
+    for (const value of data.slice(2)) expect(value === 0 || Math.abs(value) >= 2 ** -126).toBe(true)
+  }
 })

@@ -183,7 +183,9 @@ function optimise(
     }
     const secondMoment = parameter(second, weight.shape)
     state[second] = secondMoment
-    const next = adamwUpdate({ parameter: weight, firstMoment, secondMoment, gradient, weightDecay }, scalars)
+    const rare = name === embeddingName
+    const moments = { firstMoment, secondMoment }
+    const next = adamwUpdate({ parameter: weight, ...moments, gradient, weightDecay, rare }, scalars)
     updates[name] = next.parameter
     updates[first] = next.firstMoment
     updates[second] = next.secondMoment
