@@ -28,7 +28,7 @@ import { HostLink } from './host-link.ts'
 import type { PrepareContext, Workload } from './inner-trainer.ts'
 import { remedyFor } from './judge.ts'
 import { holds, type LeaseResult, workOnLease } from './lease-work.ts'
-import { decodeLocal, encodeLocal, type LocalStore } from './local-store.ts'
+import { LocalMemory, type LocalStore } from './local-store.ts'
 import { type Manifest, parseRunManifest } from './manifest.ts'
 import { measureSpeed } from './measure.ts'
 import { PeerRecord } from './peer-record.ts'
@@ -73,6 +73,7 @@ interface Work {
   readonly layout: TensorLayout
   readonly workload: Workload
   readonly replica: Replica
+  readonly memory: LocalMemory
 }
 
 export class TrainerPeer {
@@ -153,8 +154,10 @@ export class TrainerPeer {
     this.replica = replica
     this.record.enter('fetching', 'fetching the tokenizer and the data')
     const workload = await this.prepare(manifest, layout, signal)
-    const work: Work = { manifest, method, layout, workload, replica }
-    this.local = await this.loadLocal(work)
+    const memory = new LocalMemory({ store: init.localStore, run: init.link.runId, method, layout })
+    const work: Work = { manifest, method, layout, workload, replica, memory }
+    const kept = await memory.restore(this.look().you)
+    this.local = kept === undefined ? method.createLocal(layout) : kept.local
     await this.measure(work)
     while (await this.takeTurn(work, signal)) signal.throwIfAborted()
     this.record.enter('finished', 'the run is finished')
@@ -295,7 +298,7 @@ export class TrainerPeer {
   private async handIn(
     lease: LeaseView,
     { values, steps, tokens, loss }: LeaseResult,
-    { method, layout, replica, manifest }: Work,
+    { method, layout, replica, manifest, memory }: Work,
     signal: AbortSignal,
   ): Promise<void> {
     const { clock, blobs } = this.init
@@ -307,6 +310,7 @@ export class TrainerPeer {
     const { bytes, local } = await inTurns(takingTurns(clock), method.encodeUpdate, input, layout)
     const update = await putArtifact(blobs, bytes)
     this.ownUpdates.push(update)
+    await memory.keep(round, local)
     const answer = await reportUpdate({
       ...{ host: this.host, clock, lease, signal, report: { round, update, steps, tokens, loss } },
       onWaiting: (why) => this.record.enter('reporting', why),
@@ -321,11 +325,11 @@ export class TrainerPeer {
     if (answer !== undefined && answer.outcome !== 'rejected') {
       this.divergences = 0
       this.local = local
+      memory.accepted()
       if (method.quantity === 'parameters') {
         this.own = { round, parameters: method.startsFromOwn ? values : undefined }
       }
       this.record.accepted(round, answer.round, { steps, tokens })
-      await this.init.localStore?.save(encodeLocal(this.init.link.runId, method, local))
     } else if (answer !== undefined) {
       const { code, reason: message, remedy } = answer
       this.emit({ type: 'refused', round, code, message, remedy })
@@ -396,13 +400,6 @@ export class TrainerPeer {
       fetchBlob: (cid) => fetchBlob({ ...from, cid }),
       fetchArtifact: (root, { maxBytes }) => obtainArtifact({ ...from, root, maxBytes }),
     })
-  }
-
-  private async loadLocal({ method, layout }: Work): Promise<unknown> {
-    const { localStore, link } = this.init
-    const bytes = await localStore?.load()
-    const kept = bytes === undefined ? undefined : decodeLocal(bytes, link.runId, method, layout)
-    return kept === undefined ? method.createLocal(layout) : kept.local
   }
 
   private async measure({ method, workload }: Work): Promise<void> {

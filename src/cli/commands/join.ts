@@ -87,7 +87,7 @@ export async function join(context: CommandContext, text: string, options: JoinC
     random: seededRandom('join', crypto.getRandomValues(new Uint8Array(16))),
     session: crypto.getRandomValues(new Uint8Array(16)),
     name: options.name ?? shortPeerId(transport.self),
-    localStore: fileLocalStore(files, joinPath(home.folder, 'local.bin')),
+    localStore: fileLocalStore(files, home.folder),
     prepare: async (preparation) => {
       manifest = preparation.manifest
       tokenizerBytes = await preparation.fetchArtifact(manifest.tokenizer, { maxBytes: maxTokenizerBytes })
