@@ -67,6 +67,7 @@ export interface LimitsCommandLine {
   readonly quorum?: number
   readonly warmup?: number
   readonly grace?: number
+  readonly graceShare?: number
   readonly maxRound?: number
   readonly vanishAfter?: number
 }

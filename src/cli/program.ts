@@ -158,7 +158,8 @@ export function createProgram(context: CommandContext): Command {
     .option('--maximum-peers <n>', 'peers at a time', positive)
     .option('--quorum <share>', 'share of a round’s peers that is enough', share)
     .option('--warmup <seconds>', 'how long to wait for those still fetching', nonnegative)
-    .option('--grace <seconds>', 'how long a round stays open after its quorum', nonnegative)
+    .option('--grace <seconds>', 'how long a round stays open after its quorum, at least', nonnegative)
+    .option('--grace-share <share>', 'and at least this share of the time that the quorum took', shareFrom0)
     .option('--max-round <seconds>', 'longest round', nonnegative)
     .option('--vanish-after <seconds>', 'silence after which a peer counts as gone', nonnegative)
     .action(async (home: string, options: LimitsCommandLine) =>

@@ -59,6 +59,8 @@ interface RunSection
   /** Share of the active peers whose updates are enough to close a round once the grace is over. */
   readonly quorum: number
   readonly graceSeconds: number
+  /** The grace is at least this share of the time that the quorum took. */
+  readonly graceShare: number
   /** A round closes after so long with whatever it has. */
   readonly maxRoundSeconds: number
   /** Silence after which a peer counts as gone; what the model's size asks for unless stated. */
@@ -189,6 +191,7 @@ export const runFileSchema: z.ZodType<RunFile> = z
         maximumPeers: z.int().positive().max(10_000).default(256),
         quorum: z.number().gt(0).max(1).default(0.67),
         graceSeconds: z.number().nonnegative().max(86_400).default(10),
+        graceShare: z.number().min(0).max(1).default(0.1),
         maxRoundSeconds: z.number().min(1).max(604_800).default(3600),
         vanishAfterSeconds: z.number().min(0.5).max(3600).optional(),
         warmupSeconds: z.number().nonnegative().max(86_400).default(60),

@@ -69,7 +69,8 @@ run: # of the host
   minimumPeers: ${run.minimumPeers} # training starts when so many have joined
   maximumPeers: ${run.maximumPeers}
   quorum: ${run.quorum} # share of the active peers that is enough to close a round…
-  graceSeconds: ${run.graceSeconds} # …once the others had so long to follow
+  graceSeconds: ${run.graceSeconds} # …once the others had so long to follow…
+  graceShare: ${run.graceShare} # …and at least this share of the time that the quorum took
   maxRoundSeconds: ${run.maxRoundSeconds} # a round closes after so long with whatever it has
   # vanishAfterSeconds: 15 # silence after which a peer counts as gone; unless stated 15 and one more per 5M parameters
   warmupSeconds: ${run.warmupSeconds} # once enough are ready, how long to wait for those who still fetch what they need

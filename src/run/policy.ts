@@ -15,8 +15,10 @@ export interface RoundPolicy {
   readonly warmupMs: number
   /** Share of a round's peers whose contributions start the grace period. */
   readonly quorum: number
-  /** How long a round stays open after its quorum. */
+  /** How long a round stays open after its quorum, at least… */
   readonly graceMs: number
+  /** …and at least this share of the time that it took to get there, so that long rounds wait longer. None if absent. */
+  readonly graceShare?: number | undefined
   /** After this time a round closes with whatever it has, once that is at least one contribution. */
   readonly maxRoundMs: number
   /** Silence after which a peer counts as gone. */
@@ -60,6 +62,7 @@ export const roundPolicySchema: z.ZodType<RoundPolicy> = z
     warmupMs: milliseconds(0, day).default(60_000),
     quorum: z.number().gt(0).max(1).default(0.67),
     graceMs: milliseconds(0, day).default(10_000),
+    graceShare: z.number().min(0).max(1).optional(),
     maxRoundMs: milliseconds(1000, 7 * day).default(3_600_000),
     vanishAfterMs: milliseconds(500, longestSilenceMs).default(usualSilenceMs),
     maximumStaleness: z.int().min(0).max(8).default(1),

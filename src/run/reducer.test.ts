@@ -122,6 +122,19 @@ describe('a round closes', () => {
     expect(story.state).toMatchObject({ phase: 'coolingDown', closed: [{ accepted: [{ peer: ada }] }] })
   })
 
+  test.each([
+    [{ graceMs: 1000, graceShare: 0.1 }, 5000, 1000],
+    [{ graceMs: 1000, graceShare: 0.1 }, 60_000, 6000],
+    [{ graceMs: 0, graceShare: 0.25 }, 60_000, 15_000],
+    [{ graceMs: 0, graceShare: 0 }, 60_000, 0],
+  ])('after a grace that grows with the round: %j after %d ms', (policy, afterMs, graceMs) => {
+    const story = new Story({ ...policy, maxRoundMs: 600_000 }).join(ada, ben)
+    const { openedAtMs } = story.state.open!
+    story.at(openedAtMs + afterMs).contribute(ada)
+    const closesAtMs = story.state.open?.deadlineMs ?? openedAtMs + afterMs
+    expect(closesAtMs - openedAtMs - afterMs).toBe(graceMs)
+  })
+
   test('with what it has when it takes longer than the policy allows', () => {
     const story = new Story({ quorum: 1, maxRoundMs: 5000 }).join(ada, ben).at(100).contribute(ada)
     expect(story.state.phase).toBe('training')

@@ -86,7 +86,9 @@ function advanceOpenRound(state: RunState, open: OpenRound): RunState {
   const quorum = Math.max(1, Math.round(policy.quorum * (inTime + outstanding)))
   const reached = quorumReached || inTime >= quorum
   const latestMs = open.openedAtMs + policy.maxRoundMs
-  const graceEndsMs = quorumReached ? open.deadlineMs! : nowMs + policy.graceMs
+  const { graceShare = 0 } = policy
+  const graceMs = Math.max(policy.graceMs, Math.round(graceShare * (nowMs - open.openedAtMs)))
+  const graceEndsMs = quorumReached ? open.deadlineMs! : nowMs + graceMs
   const deadlineMs = reached ? Math.min(latestMs, graceEndsMs) : latestMs
   if (outstanding === 0 || deadlineMs <= nowMs) return closeRound(state, open)
   const after = reached ? 'closing' : 'training'

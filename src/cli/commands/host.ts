@@ -346,7 +346,8 @@ function describeRun(run: RunFile, { built, config, parameters }: PreparedRun): 
   const { steps, batchSize, sequenceLength, gradientAccumulation, optimiser, schedule } = run.training
   const { name, minimumPeers, maximumPeers, quorum, graceSeconds, maxRoundSeconds, vanishAfterSeconds } =
     run.run
-  const { maximumStaleness, maximumSpeedup, rewarmSteps, maximumStrikes, expulsionRounds } = run.run
+  const { graceShare, maximumStaleness, maximumSpeedup, rewarmSteps, maximumStrikes, expulsionRounds } =
+    run.run
   return {
     name,
     dataset: built,
@@ -362,6 +363,7 @@ function describeRun(run: RunFile, { built, config, parameters }: PreparedRun): 
       maximumPeers,
       quorum,
       graceMs: Math.round(graceSeconds * 1000),
+      graceShare,
       maxRoundMs: Math.round(maxRoundSeconds * 1000),
       vanishAfterMs:
         vanishAfterSeconds === undefined

@@ -55,9 +55,10 @@ export async function limits(
 ): Promise<void> {
   const ms = (seconds: number | undefined): number | undefined =>
     seconds === undefined ? undefined : Math.round(seconds * 1000)
-  const { rounds, minimumPeers, maximumPeers, quorum, warmup, grace, maxRound, vanishAfter } = options
+  const { rounds, minimumPeers, maximumPeers, quorum, warmup, grace, graceShare, maxRound, vanishAfter } =
+    options
   const wanted = {
-    ...{ rounds, minimumPeers, maximumPeers, quorum },
+    ...{ rounds, minimumPeers, maximumPeers, quorum, graceShare },
     warmupMs: ms(warmup),
     graceMs: ms(grace),
     maxRoundMs: ms(maxRound),
