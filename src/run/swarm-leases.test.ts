@@ -269,6 +269,7 @@ describe('methods', () => {
   test.each([
     ['data-parallel', { method: 'data-parallel' }],
     ['demo', { method: 'demo' }],
+    ['distro', { method: 'distro' }],
     ['decoupled', { method: 'decoupled', innerSteps: 4 }],
     ['muloco', { method: 'muloco', innerSteps: 4 }],
   ] as const)('of gradients and others: %s ends with the same checkpoint everywhere', async (_, sync) => {

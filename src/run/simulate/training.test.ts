@@ -69,6 +69,7 @@ describe('training together, with a toy', () => {
 
   const settings: Record<string, object> = {
     decoupled: { innerSteps: 4 },
+    muloco: { innerSteps: 4 },
     'streaming-diloco': { innerSteps: 8, fragments: 2, overlapSteps: 1 },
     'sparse-loco': { innerSteps: 4 },
     'data-parallel': {},
