@@ -65,7 +65,7 @@ export async function measureExchange(given: MethodCase, options: ExchangeOption
   // Where every step is a round, a few more of them.
   const rounds = method.innerSteps === 1 ? 3 * options.rounds : options.rounds
   for (let round = 1; round <= rounds; round++) {
-    await learner.setParameters(method.startRound(state, local, own))
+    await learner.setParameters(method.startRound(state, local, own && { handedIn: own, now: own }))
     let values: Float32Array | undefined
     for (let i = 0; i < method.innerSteps; i++) {
       const batch = batchNumbered(dataset, { seed: 1, batch: step, batchSize, sequenceLength })

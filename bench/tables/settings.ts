@@ -50,6 +50,11 @@ const given: Readonly<Record<string, Given>> = {
     ...adamw(3e-3),
   },
   'sparse-loco': { sync: { method: 'sparse-loco', innerSteps }, ...adamw(9e-3) },
+  'sparse-overlap': {
+    sync: { method: 'sparse-loco', innerSteps, overlapSteps: 1 },
+    ...adamw(9e-3),
+    source: 'sparse-loco',
+  },
   decoupled: { sync: { method: 'decoupled', innerSteps, ...outer, outerLearningRate: 0.4 }, ...adamw(3e-3) },
   noloco: {
     sync: { method: 'noloco', innerSteps, outerLearningRate: 0.7, outerMomentum: 0.5 },

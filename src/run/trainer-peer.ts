@@ -248,8 +248,9 @@ export class TrainerPeer {
     following.catch(() => undefined) // met where it is waited for
     const start = async (): Promise<Float32Array> => {
       await following
-      const held = overlaps ? await workload.trainer.parameters() : own
-      return method.startRound(replica.state, this.local, held)
+      if (own === undefined) return method.startRound(replica.state, this.local, undefined)
+      const now = overlaps ? await workload.trainer.parameters() : own
+      return method.startRound(replica.state, this.local, { handedIn: own, now })
     }
     try {
       const result = await workOnLease({

@@ -58,6 +58,13 @@ export interface EncodeInput<State, Local> {
   readonly learningRate: number
 }
 
+/** A peer's own parameters: as it last handed them in, and as they are after the steps that it has taken since (up to τ). */
+export interface OwnParameters {
+  readonly handedIn: Float32Array
+  /** The same array where it has taken none. */
+  readonly now: Float32Array
+}
+
 /**
  * `State`, `Local` and `Update` belong to the method; whoever drives a run passes them along without looking inside.
  * All are values: nothing is changed in place. Where encoding and merging know parts (`inParts`), a peer answers others in
@@ -84,10 +91,10 @@ export interface SyncMethod<State = unknown, Local = unknown, Update = unknown> 
   /** What a peer knows that has taken part in nothing yet. */
   createLocal(layout: TensorLayout): Local
   /**
-   * The parameters with which a peer's next inner steps go on. `own` are those that it holds now, undefined when it has
-   * none of its own: for most methods the merged ones whatever `own` is. Not to be written to.
+   * The parameters with which a peer's next inner steps go on: for most methods the merged ones whatever `own` is, which is
+   * undefined for a peer that took no part in the round before. Not to be written to.
    */
-  startRound(state: State, local: Local, own: Float32Array | undefined): Float32Array
+  startRound(state: State, local: Local, own: OwnParameters | undefined): Float32Array
   /**
    * One peer's update, and its `local` in case the update is accepted; otherwise the one before stays.
    * @throws GroundswellError `sync/diverged` when it would hold what no peer accepts

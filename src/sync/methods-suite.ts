@@ -65,7 +65,7 @@ export function runSyncMethodSuite({
       }
       const values = normals(layout.totalSize, 0.1, 'values')
       const kept = { values: values.slice(), own: own!.slice() }
-      method.startRound(state, local, own)
+      method.startRound(state, local, { handedIn: own!, now: own! })
       const { bytes } = method.encodeUpdate({ state, local, round: 3, values, learningRate }, layout)
       const sent = bytes.slice()
       const contribution = { peer: peers[0]!.name, update: method.decodeUpdate(bytes, layout), weight: 5 }

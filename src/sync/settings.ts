@@ -67,6 +67,7 @@ export type SyncSettings =
   | StreamingDilocoSettings
 
 const innerSteps = z.int().min(1).max(100_000)
+const overlapSteps = z.int().min(0).max(1000)
 const encoding = z.enum(encodingNames)
 const outerStep = {
   outerLearningRate: z.number().positive().max(10),
@@ -115,7 +116,7 @@ const streamingDilocoSettingsSchema = z
     method: z.literal('streaming-diloco'),
     innerSteps: innerSteps.default(30),
     fragments: z.int().min(1).max(255).default(2),
-    overlapSteps: z.int().min(0).max(1000).default(1),
+    overlapSteps: overlapSteps.default(1),
     mixing: z.number().min(0).lt(1).default(0.5),
     outerLearningRate: outerStep.outerLearningRate.default(0.4),
     outerMomentum: outerStep.outerMomentum.default(0.9),
@@ -132,16 +133,22 @@ const streamingDilocoSettingsSchema = z
 
 const average = z.enum(['all-peers', 'senders'])
 
-/** Defaults are those of the paper. */
-const sparseLocoSettingsSchema = z.strictObject({
-  method: z.literal('sparse-loco'),
-  innerSteps: innerSteps.default(30),
-  kept: z.int().min(1).max(4096).default(64),
-  errorDecay: errorDecay.default(0.95),
-  outerLearningRate: outerStep.outerLearningRate.default(1),
-  values: z.enum(['float32', 'int8', 'int2']).default('int2'),
-  average: average.default('all-peers'),
-})
+/** Defaults are those of the paper, which knows no overlap. */
+const sparseLocoSettingsSchema = z
+  .strictObject({
+    method: z.literal('sparse-loco'),
+    innerSteps: innerSteps.default(30),
+    overlapSteps: overlapSteps.default(0),
+    kept: z.int().min(1).max(4096).default(64),
+    errorDecay: errorDecay.default(0.95),
+    outerLearningRate: outerStep.outerLearningRate.default(1),
+    values: z.enum(['float32', 'int8', 'int2']).default('int2'),
+    average: average.default('all-peers'),
+  })
+  .refine(({ innerSteps, overlapSteps }) => overlapSteps < innerSteps, {
+    path: ['overlapSteps'],
+    message: 'must be less than innerSteps',
+  })
 
 const dataParallelSettingsSchema = z.strictObject({
   method: z.literal('data-parallel'),

@@ -8,6 +8,7 @@ import { layoutOfShapes, normals, ToySwarm, toyModelLayout } from './toy-swarm.t
 
 const published: SparseLocoOptions = {
   innerSteps: 30,
+  overlapSteps: 0,
   kept: 64,
   errorDecay: 0.95,
   outerLearningRate: 1,
@@ -20,6 +21,12 @@ runSyncMethodSuite({
   name: 'SparseLoCo, mean over senders, int8, k = 512',
   make: () => sparseLoco({ ...published, kept: 512, values: 'int8', average: 'senders' }),
   roundsToHalve: 20,
+})
+
+runSyncMethodSuite({
+  name: 'SparseLoCo, overlapping',
+  make: () => sparseLoco({ ...published, overlapSteps: 3 }),
+  roundsToHalve: 60,
 })
 
 /** Encodes θ − θᵢ = delta on top of a memory. */
@@ -167,5 +174,17 @@ describe('SparseLoCo', () => {
       }),
       { numRuns: 40 },
     )
+  })
+
+  test('goes on from the merged parameters plus what was learnt since the last update', () => {
+    const method = sparseLoco({ ...published, overlapSteps: 2 })
+    const layout = layoutOfShapes({ vector: [3] })
+    const state = method.createState(layout, Float32Array.of(1, 2, 3))
+    const local = method.createLocal(layout)
+    const handedIn = Float32Array.of(10, 10, 10)
+    const now = Float32Array.of(10, 10.5, 9)
+    expect(method.startRound(state, local, { handedIn, now })).toEqual(Float32Array.of(1, 2.5, 2))
+    expect(method.startRound(state, local, { handedIn, now: handedIn })).toEqual(Float32Array.of(1, 2, 3))
+    expect(method.startRound(state, local, undefined)).toEqual(Float32Array.of(1, 2, 3))
   })
 })

@@ -12,6 +12,10 @@
  * model moves is exactly the mean of what the peers sent, and what they sent plus what they hold is what they learnt, so
  * that no peer gains influence by sending what nobody else does.
  *
+ * Overlap. The paper has none: a peer waits for the updates of its fellows. With τ > 0 it takes the next round's first τ steps
+ * meanwhile, from its own parameters, and then goes on from θ plus what it has learnt in them, which the next
+ * pseudo-gradient holds as it would hold any other step: late, but whole.
+ *
  * The memory is a fixed-point number. When a tensor is encoded its e is rounded to multiples of q, a power of two about
  * 2⁻²³ of its largest value, and so are the codebook's values; so e − ê is a float32, and what is sent plus what is kept
  * is what there was, exactly.
@@ -20,7 +24,7 @@ import { addSparseShares, normOf, type SparseAverage, sharesOf } from './aggrega
 import { diverged } from './dense-update.ts'
 import { exponentOf } from './encoding-float16.ts'
 import { inParts } from './in-parts.ts'
-import type { SyncMethod, TensorLayout } from './method.ts'
+import type { OwnParameters, SyncMethod, TensorLayout } from './method.ts'
 import { sumsFor } from './outer-step.ts'
 import {
   decodeSparse,
@@ -36,6 +40,8 @@ import { largestMagnitude } from './wire.ts'
 export interface SparseLocoOptions {
   /** H */
   readonly innerSteps: number
+  /** τ, below H: inner steps of the next round that are taken while this one is merged. */
+  readonly overlapSteps: number
   /** k: how many of 4096 values are sent. */
   readonly kept: number
   /** β: how much of what was not sent is remembered. */
@@ -68,15 +74,16 @@ const localFormat: StateFormat = { ...stateFormat, magic: 'GSLO' }
 export function sparseLoco(
   options: SparseLocoOptions,
 ): SyncMethod<SparseLocoState, SparseLocoLocal, SparseLocoUpdate> {
-  const { innerSteps, kept, errorDecay, outerLearningRate, values, average } = options
+  const { innerSteps, overlapSteps, kept, errorDecay, outerLearningRate, values, average } = options
   const format = sparseFormat({ method: 'sparse-loco', version, values, kept })
 
   return {
     id: `sparse-loco/${version}`,
     quantity: 'parameters',
     innerSteps,
-    overlapSteps: 0,
+    overlapSteps,
     replicated: true,
+    startsFromOwn: overlapSteps > 0,
     maximumUpdateBytes: (layout) => mostSparseBytes(format, layout),
     stateBytes: (layout) => stateFormatBytes(stateFormat, layout),
 
@@ -86,7 +93,8 @@ export function sparseLoco(
     },
     parameters: (state) => state.parameters,
     createLocal: (layout) => ({ layout, memory: new Float32Array(layout.totalSize) }),
-    startRound: (state) => state.parameters,
+    startRound: ({ parameters }, _, own) =>
+      own === undefined || own.now === own.handedIn ? parameters : withProgress(parameters, own),
 
     encodeUpdate: inParts(function* (input, layout) {
       requireSize(input.values, layout)
@@ -152,6 +160,13 @@ export function sparseLoco(
       writeState(localFormat, layout, { counters: [], arrays: [memory] }),
     parseLocal: (bytes, layout) => ({ layout, memory: readState(bytes, localFormat, layout).arrays[0]! }),
   }
+}
+
+/** θ + what a peer has learnt since it handed in. */
+function withProgress(theta: Float32Array, { handedIn, now }: OwnParameters): Float32Array {
+  const next = new Float32Array(theta.length)
+  for (let i = 0; i < next.length; i++) next[i] = theta[i]! + (now[i]! - handedIn[i]!)
+  return next
 }
 
 /** θ ← θ − α · mean at some places of a tensor, whose means are then 0, so that no place moves twice. */

@@ -61,7 +61,7 @@ describe('streaming DiLoCo', () => {
     const state = swarm.peers[0]!.state as Parameters<typeof method.startRound>[0]
     const merged = method.parameters(state)
     const own = new Float32Array(merged.length).fill(8)
-    const next = method.startRound(state, null, own)
+    const next = method.startRound(state, null, { handedIn: merged, now: own })
     for (const { name, offset } of toyModelLayout.entries) {
       const expected = fragmentOf(name, 2) === 1 ? Math.fround(2 + 0.75 * merged[offset]!) : 8
       expect(next[offset]).toBe(expected)

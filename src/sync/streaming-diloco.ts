@@ -94,10 +94,11 @@ export function streamingDiloco(
 
     startRound: ({ layout, round, parameters }, _, own) => {
       if (own === undefined || round === 0) return parameters
-      const next = own.slice()
+      const { now } = own
+      const next = now.slice()
       for (const { offset, size } of partOf(layout, round % fragments).entries) {
         for (let i = offset; i < offset + size; i++) {
-          next[i] = mixing === 0 ? parameters[i]! : mixing * own[i]! + (1 - mixing) * parameters[i]!
+          next[i] = mixing === 0 ? parameters[i]! : mixing * now[i]! + (1 - mixing) * parameters[i]!
         }
       }
       return next

@@ -84,7 +84,8 @@ export class ToySwarm {
   /** What one peer sends after its share of a round, as its bytes; its own memory moves on. */
   contribute(peer: ToyPeer, { round, learningRate = toyRate }: ToyRoundOptions): Uint8Array {
     const { method, layout } = this
-    const own: Float32Array = method.startRound(peer.state, peer.local, peer.own).slice()
+    const before = peer.own && { handedIn: peer.own, now: peer.own }
+    const own: Float32Array = method.startRound(peer.state, peer.local, before).slice()
     const noise = normals(layout.totalSize, 0.02, 'noise', peer.name, round)
     const gradient = (): Float32Array => own.map((value, i) => value - this.target[i]! - noise[i]!)
     let values: Float32Array = own

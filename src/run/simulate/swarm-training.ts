@@ -230,8 +230,11 @@ export class SwarmTraining {
       workload: { trainer: learner, batch },
       clock: frozenClock,
       lease: { ...lease, ranges: firstBatches(lease.ranges, steps) },
-      start: async () =>
-        method.startRound(memory.state, memory.local, ahead ? await learner.parameters() : own),
+      start: async () => {
+        if (own === undefined) return method.startRound(memory.state, memory.local, undefined)
+        const now = ahead ? await learner.parameters() : own
+        return method.startRound(memory.state, memory.local, { handedIn: own, now })
+      },
       overlapSteps: ahead ? method.overlapSteps : 0,
       look: () => ({ view, ageMs: 0 }),
       reportMs: 0,
