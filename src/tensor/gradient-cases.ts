@@ -247,4 +247,33 @@ export const gradientCases: Readonly<Record<string, GradientCase>> = {
     build: (x, weight) =>
       rematerialise([x], (h) => rematerialise([exp(h)], (inner) => rmsNorm(mul(inner, inner), weight, 1e-5))),
   },
+  'one weight in two rematerialised blocks': {
+    inputs: [float(2, 3), float(3, 3)],
+    build: (x, weight) => {
+      const layer = (h: Tensor): Tensor => tanh(matmul(h, weight))
+      return rematerialise([rematerialise([x], layer)], layer)
+    },
+  },
+  'a rematerialised block that takes a weight and what was made of it': {
+    inputs: [float(2, 3), float(3)],
+    build: (x, weight) => {
+      const squared = mul(weight, weight)
+      return rematerialise([x], (h) => add(mul(h, weight), mul(tanh(h), squared)))
+    },
+  },
+  'a rematerialised block of inputs that depend on each other': {
+    inputs: [float(2, 3)],
+    build: (x) => {
+      const hidden = exp(x)
+      return rematerialise([x, hidden, x], (a, b, c) => mul(add(mul(a, b), c), hidden))
+    },
+  },
+  'a rematerialised block that does not use its input': {
+    inputs: [float(2, 3), float(3)],
+    build: (x, weight) =>
+      add(
+        x,
+        rematerialise([x], () => exp(weight)),
+      ),
+  },
 }

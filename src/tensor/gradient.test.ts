@@ -12,6 +12,7 @@ import {
   mul,
   neg,
   parameter,
+  rematerialise,
   scalar,
   softmax,
   stopGradient,
@@ -56,6 +57,15 @@ describe('gradients', () => {
   test('of gradients: second derivatives are gradients of the first', () => {
     const build = (x: Tensor): Tensor => grad(sum(mul(softmax(x), tanh(x))), [x])[0]!
     expect(gradientError({ inputs: [float(2, 3)], build })).toBeLessThan(5e-7)
+  })
+
+  test('of gradients through a rematerialised block: its weight is counted once', () => {
+    const build = (x: Tensor, weight: Tensor): Tensor => {
+      const layer = (h: Tensor): Tensor => tanh(mul(h, weight))
+      const output = rematerialise([rematerialise([x], layer)], layer)
+      return grad(sum(mul(output, output)), [weight])[0]!
+    }
+    expect(gradientError({ inputs: [float(2, 3), float(3)], build })).toBeLessThan(5e-7)
   })
 
   test('are zero where the loss does not depend on the tensor', () => {

@@ -101,23 +101,33 @@ const barrierOperation: Operation<Record<string, never>> = {
   evaluate: ({ inputs: [x] }) => x!.data,
 }
 
+/** The same tensor as a node of its own, so that it can be asked about apart from its other uses. */
+const apartOperation: Operation<Record<string, never>> = {
+  ...transparent('apart'),
+  gradient: ({ gradient }) => [gradient],
+}
+
 interface RematerialiseAttributes {
   readonly inputCount: number
 }
 
-/** Inputs: the output, the block's inputs, and the tensors from outside that the block uses. */
+/**
+ * Inputs: the output, the block's inputs, and the tensors from outside that the block uses. The copy of the block
+ * begins at nodes made for it alone and only their gradients are asked for: what lies before them, and how one
+ * depends on another, is for the pass that called to walk, once.
+ */
 const rematerialiseOperation: Operation<RematerialiseAttributes> = {
   ...transparent('rematerialise'),
   gradient: ({ inputs: [output, ...rest], attributes: { inputCount }, gradient }) => {
-    const inputs = rest.slice(0, inputCount)
-    const fresh = inputs.map((input) => apply(barrierOperation, [input, gradient], {}))
-    const copies = new Map(inputs.map((input, i) => [input, fresh[i]!]))
+    const fresh = rest.map((tensor, i) =>
+      i < inputCount ? apply(barrierOperation, [tensor, gradient], {}) : apply(apartOperation, [tensor], {}),
+    )
+    const copies = new Map(rest.map((tensor, i) => [tensor, fresh[i]!]))
     for (const node of topologicalOrder([output!])) {
       if (copies.has(node) || !node.inputs.some((input) => copies.has(input))) continue
       copies.set(node, { ...node, inputs: node.inputs.map((input) => copies.get(input) ?? input) })
     }
-    const again = copies.get(output!) ?? output!
-    return [undefined, ...propagate(again, gradient, [...fresh, ...rest.slice(inputCount)])]
+    return [undefined, ...propagate(copies.get(output!)!, gradient, fresh)]
   },
 }
 
@@ -134,5 +144,6 @@ export function rematerialise(inputs: readonly Tensor[], block: (...inputs: Tens
     inside.add(node)
     for (const input of node.inputs) if (!inside.has(input)) outside.add(input)
   }
+  if (!inside.has(output)) outside.add(output)
   return apply(rematerialiseOperation, [output, ...inputs, ...outside], { inputCount: inputs.length })
 }
