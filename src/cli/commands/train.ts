@@ -78,9 +78,12 @@ export async function train(context: CommandContext, path: string, options: Trai
     tokensSeen: trainer.steps * tokensPerStep,
   })
   let saved = trainer.steps
+  const putCheckpoint = async (): Promise<void> =>
+    writeCheckpoint(files, out, { config, parameters: await trainer.parameters(), tokenizer })
   const save = async (): Promise<void> => {
-    await writeCheckpoint(files, out, { config, parameters: await trainer.parameters(), tokenizer })
+    // The state first: it holds the weights too, and a checkpoint without one would be taken for somebody else's.
     await saveTrainingState(files, out, { snapshot: await trainer.snapshot(), progress: progressAt() })
+    await putCheckpoint()
     saved = trainer.steps
     output.event({ event: 'checkpoint', step: trainer.steps, checkpoint: out })
   }
@@ -144,7 +147,8 @@ export async function train(context: CommandContext, path: string, options: Trai
     throw signal.reason
   }
   if (validation?.step !== trainer.steps) {
-    // Nothing was left to train: the run had ended before.
+    // Nothing was left to train: the run had ended before, if not with this checkpoint.
+    await putCheckpoint()
     const loss = await evaluateOn(trainer, dataset, run.training, signal)
     validation = { step: trainer.steps, loss }
   }
