@@ -5,7 +5,7 @@ import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import { statfs } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
-import { type Cid, cidOfDigest, GroundswellError } from '../core/index.ts'
+import { type Cid, cidOfDigest, GroundswellError, takingTurns } from '../core/index.ts'
 import { formatBytes } from './format.ts'
 
 /**
@@ -34,5 +34,16 @@ async function freeBytes(folder: string): Promise<number | undefined> {
 export async function cidOfFile(path: string): Promise<Cid> {
   const hash = createHash('sha256')
   for await (const chunk of createReadStream(path)) hash.update(chunk as Uint8Array)
+  return cidOfDigest(new Uint8Array(hash.digest()))
+}
+
+/** The name that a file of these pieces would have. */
+export async function cidOfChunks(chunks: Iterable<Uint8Array>): Promise<Cid> {
+  const hash = createHash('sha256')
+  const pause = takingTurns()
+  for (const chunk of chunks) {
+    await pause()
+    hash.update(chunk)
+  }
   return cidOfDigest(new Uint8Array(hash.digest()))
 }

@@ -23,6 +23,8 @@ export interface TrainingProgress {
   readonly data: string
   /** Settings that decide the bits of the next step, by name; compared on resume. */
   readonly identity: Readonly<Record<string, string>>
+  /** How long the run was to be, which may change; absent from states of earlier versions. */
+  readonly steps?: number | undefined
   readonly tokensSeen: number
 }
 
@@ -34,6 +36,7 @@ const progressSchema: z.ZodType<TrainingProgress> = z.strictObject({
   replicas: count,
   data: z.string().max(200),
   identity: z.record(z.string(), z.string()),
+  steps: count.optional(),
   tokensSeen: count,
 })
 
@@ -86,13 +89,16 @@ function parseProgress(text: string | undefined): TrainingProgress | undefined {
   return progressSchema.safeParse(json).data
 }
 
-/** The first setting in which two runs differ, for the sentence that refuses to mix them. */
+/**
+ * The first setting in which a run differs from the saved one, for the sentence that refuses to mix them. What the
+ * saved one lacks is not compared: an earlier version did not note it.
+ */
 export function firstDifference(
-  one: Readonly<Record<string, string>>,
-  other: Readonly<Record<string, string>>,
+  saved: Readonly<Record<string, string>>,
+  current: Readonly<Record<string, string>>,
 ): { name: string; was: string; is: string } | undefined {
-  for (const name of new Set([...Object.keys(one), ...Object.keys(other)])) {
-    if (one[name] !== other[name]) return { name, was: one[name] ?? 'absent', is: other[name] ?? 'absent' }
+  for (const [name, was] of Object.entries(saved)) {
+    if (current[name] !== was) return { name, was, is: current[name] ?? 'absent' }
   }
   return undefined
 }

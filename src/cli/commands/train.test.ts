@@ -1,10 +1,12 @@
 /** What `train` promises about the folder that it saves to, in this process and on the native CPU backend. */
+import { cp } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Scratch, scratch, someText, tinyRun } from '../../../test/cli-process.ts'
 import type { Files } from '../../core/index.ts'
 import { readCheckpoint, readSafetensors } from '../../model/index.ts'
 import { nodeFiles } from '../../run/index.ts'
+import { loadTrainingState, saveTrainingState } from '../../train/index.ts'
 import type { TrainCommandLine } from '../command-lines.ts'
 import type { OutputEvent } from '../output.ts'
 import { train } from './train.ts'
@@ -103,5 +105,102 @@ describe('a run that was stopped while it saved', () => {
     const again = await run(threeSteps, { out })
     expect(again.lines).toContain(`Resuming after step 2 of 3, from ${out}`)
     expect(await left(out)).toEqual(await left(at('whole')))
+  })
+})
+
+describe('a saved run', () => {
+  const { model } = tinyRun
+  const { training } = threeSteps
+  let out: string
+  beforeAll(async () => {
+    out = at('saved')
+    await run(threeSteps, { out })
+  })
+
+  test.each([
+    ['rmsNormEpsilon', '0.00001', '0.001', { model: { ...model, rmsNormEpsilon: 1e-3 } }],
+    ['hiddenSize', '16', '32', { model: { ...model, hiddenSize: 32 } }],
+    [
+      'optimiser.learningRate',
+      '0.001',
+      '0.002',
+      { training: { ...training, optimiser: { learningRate: 0.002 } } },
+    ],
+    ['optimiser.kind', 'adamw', 'muon', { training: { ...training, optimiser: { kind: 'muon' } } }],
+    ['optimiser.weightDecay', '0.1', '0', { training: { ...training, optimiser: { weightDecay: 0 } } }],
+    ['optimiser.clipNorm', '1', '0', { training: { ...training, optimiser: { clipNorm: 0 } } }],
+    ['schedule.kind', 'cosine', 'constant', { training: { ...training, schedule: { kind: 'constant' } } }],
+    ['schedule.warmupSteps', '20', '2', { training: { ...training, schedule: { warmupSteps: 2 } } }],
+    ['gradientAccumulation', '1', '2', { training: { ...training, gradientAccumulation: 2 } }],
+    ['seed', '0', '9', { seed: 9 }],
+  ])('of another %s is refused', async (name, was, is, change) => {
+    await expect(run({ ...threeSteps, ...change }, { out })).rejects.toMatchObject({
+      code: 'usage/out-occupied',
+      message: `“${out}” holds another run: its ${name} is ${was}, this one’s ${is}.`,
+      remedy: expect.stringMatching(/old value.*--out.*--restart/),
+    })
+  })
+
+  test('that began elsewhere is refused, but not when its checkpoint only moved', async () => {
+    const from = (checkpoint: string): Record<string, unknown> => ({ ...threeSteps, model: { checkpoint } })
+    const tuned = at('tuned')
+    await run(from(out), { out: tuned })
+    await expect(run(from(tuned), { out })).rejects.toThrow(/its checkpoint is none, this one’s bafkrei/)
+    await cp(out, at('moved'), { recursive: true })
+    expect((await run(from(at('moved')), { out: tuned })).lines).toContain(
+      `Resuming after step 3 of 3, from ${tuned}`,
+    )
+    await expect(run(from(tuned), { out: tuned })).rejects.toThrow(
+      /its checkpoint is bafkrei\w+, this one’s the one in this folder/,
+    )
+  })
+
+  test('that overwrites the checkpoint it began with goes on', async () => {
+    const own = at('own')
+    await cp(out, own, { recursive: true })
+    const settings = { ...threeSteps, model: { checkpoint: own } }
+    await run(settings, { out: own, restart: true })
+    expect((await run(settings, { out: own, steps: 4 })).lines).toContain(
+      `Resuming after step 3 of 4, from ${own}`,
+    )
+  })
+
+  test('may go on for longer, and says when that changes the schedule', async () => {
+    const longer = at('longer')
+    await cp(out, longer, { recursive: true })
+    const { lines, events } = await run(threeSteps, { out: longer, steps: 5 })
+    expect(lines).toContain(
+      'The run was to have 3 steps and now has 5: the rest of its cosine schedule is another one',
+    )
+    expect(events).toContainEqual({ event: 'resume', step: 3, steps: 5, stepsBefore: 3, unchecked: [] })
+    expect(events.at(-1)).toMatchObject({ event: 'done', step: 5 })
+    expect((await run(threeSteps, { out: longer, steps: 5 })).lines.join()).not.toContain('was to have')
+  })
+
+  test('of a constant schedule is the same however long it is', async () => {
+    const steady = at('steady')
+    const settings = { training: { ...training, schedule: { kind: 'constant', warmupSteps: 2 } } }
+    await run(settings, { out: steady })
+    const { lines } = await run(settings, { out: steady, steps: 5 })
+    expect(lines.join()).not.toContain('was to have')
+    await run(settings, { out: at('steady-whole'), steps: 5 })
+    expect(await left(steady)).toEqual(await left(at('steady-whole')))
+  })
+
+  test('of an earlier version, which noted less, goes on and says what was not compared', async () => {
+    const old = at('old')
+    await cp(out, old, { recursive: true })
+    const found = await loadTrainingState(nodeFiles(), old)
+    const { steps: _steps, ...progress } = found!.progress
+    const { layers, seed } = progress.identity as Record<string, string>
+    await saveTrainingState(nodeFiles(), old, {
+      snapshot: found!.snapshot,
+      progress: { ...progress, identity: { layers: layers!, seed: seed! } },
+    })
+    const { lines } = await run(threeSteps, { out: old, steps: 4 })
+    expect(lines.find((line) => line.startsWith('An earlier version'))).toMatch(
+      /did not note checkpoint, .*rmsNormEpsilon.*optimiser\.learningRate.*: make sure they are the same/,
+    )
+    await expect(run({ ...threeSteps, seed: 9 }, { out: old })).rejects.toThrow('its seed is 0')
   })
 })

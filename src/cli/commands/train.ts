@@ -5,24 +5,17 @@
 import { systemClock } from '../../core/index.ts'
 import { validationBitsPerByte } from '../../data/index.ts'
 import { countParameters, writeCheckpoint } from '../../model/index.ts'
-import {
-  evaluateOn,
-  firstDifference,
-  loadTrainingState,
-  localRun,
-  saveTrainingState,
-  Trainer,
-  type TrainingProgress,
-} from '../../train/index.ts'
+import { evaluateOn, localRun, saveTrainingState, Trainer, type TrainingProgress } from '../../train/index.ts'
 import { openChosenBackend } from '../backend.ts'
-import type { DataShare, TrainCommandLine } from '../command-lines.ts'
+import type { TrainCommandLine } from '../command-lines.ts'
 import { absolute, type CommandContext, loadRunFile } from '../context.ts'
 import { checkRoom, cidOfFile } from '../disk.ts'
-import { usageError } from '../failures.ts'
 import { formatCount, formatDuration, formatLoss } from '../format.ts'
-import { type PreparedRun, prepareRun } from '../prepare.ts'
+import type { Output } from '../output.ts'
+import { prepareRun } from '../prepare.ts'
 import { createProgress } from '../progress.ts'
 import type { RunFile } from '../run-file-schema.ts'
+import { findSavedRun, identityOf, type SavedRun } from '../saved-run.ts'
 
 /** Steps over which the reported training loss is averaged. */
 const lossWindow = 20
@@ -37,8 +30,8 @@ export async function train(context: CommandContext, path: string, options: Trai
   const parameters = countParameters(config)
   // Weights, two moments, the weights again in the checkpoint, and the new state beside the old one.
   await checkRoom(out, parameters * 4 * 7)
-  const identity = identityOf(run, prepared, share)
-  const resumed = options.restart === true ? undefined : await findState(context, out, identity)
+  const identity = await identityOf(run, prepared, { share, out })
+  const resumed = options.restart === true ? undefined : await findSavedRun(files, out, identity)
 
   await using backend = await openChosenBackend(run.runtime, signal)
   await using trainer = await Trainer.create({
@@ -58,7 +51,7 @@ export async function train(context: CommandContext, path: string, options: Trai
     `Backend: ${backend.name}, ${backend.threads} ${backend.threads === 1 ? 'thread' : 'threads'}; ` +
       `step compiled in ${formatCount(trainer.compileMs)} ms`,
   )
-  if (resumed !== undefined) output.line(`Resuming after step ${trainer.steps} of ${steps}, from ${out}`)
+  if (resumed !== undefined) sayResumed(output, out, resumed, run)
   output.event({
     event: 'start',
     parameters,
@@ -75,6 +68,7 @@ export async function train(context: CommandContext, path: string, options: Trai
     ...share,
     data: prepared.built.manifestCid,
     identity,
+    steps,
     tokensSeen: trainer.steps * tokensPerStep,
   })
   let saved = trainer.steps
@@ -174,49 +168,22 @@ export async function train(context: CommandContext, path: string, options: Trai
   })
 }
 
-/** What has to be the same for a saved state to go on: whatever decides the model and its batches. */
-function identityOf(run: RunFile, prepared: PreparedRun, share: DataShare): Record<string, string> {
-  const { vocabularySize, hiddenSize, intermediateSize, layers, attentionHeads, keyValueHeads } =
-    prepared.config
-  const { batchSize, sequenceLength, gradientAccumulation } = run.training
-  return Object.fromEntries(
-    Object.entries({
-      ...{ layers, hiddenSize, intermediateSize, attentionHeads, keyValueHeads, vocabularySize },
-      ...{ tieWordEmbeddings: prepared.config.tieWordEmbeddings, ropeTheta: prepared.config.ropeTheta },
-      ...{ batchSize, sequenceLength, gradientAccumulation },
-      seed: run.seed,
-      data: prepared.built.manifestCid,
-      share: `${share.replica + 1}/${share.replicas}`,
-    }).map(([name, value]) => [name, String(value)]),
-  )
-}
-
-/** The state to go on from, if there is one; what lies in the folder is never overwritten by another run. */
-async function findState(
-  { files }: CommandContext,
-  out: string,
-  identity: Record<string, string>,
-): Promise<Awaited<ReturnType<typeof loadTrainingState>>> {
-  const found = await loadTrainingState(files, out)
-  if (found === undefined) {
-    if (await files.exists(`${out}/config.json`)) {
-      throw usageError(
-        'out-occupied',
-        `“${out}” holds a checkpoint that no training run left there.`,
-        'Choose another folder with --out, or replace it with --restart.',
-      )
-    }
-    return undefined
-  }
-  const difference = firstDifference(found.progress.identity, identity)
-  if (difference !== undefined) {
-    throw usageError(
-      'out-occupied',
-      `“${out}” holds another run: its ${difference.name} is ${difference.was}, this one’s ${difference.is}.`,
-      'Choose another folder with --out, or begin again with --restart.',
+/** From where the run goes on, and in what it may not be what it would have been. */
+function sayResumed(output: Output, out: string, resumed: SavedRun, { training }: RunFile): void {
+  const { snapshot, steps: before, unchecked } = resumed
+  const { steps, schedule } = training
+  output.line(`Resuming after step ${snapshot.step} of ${steps}, from ${out}`)
+  if (before !== undefined && before !== steps && schedule.kind !== 'constant') {
+    output.line(
+      `The run was to have ${before} steps and now has ${steps}: the rest of its ${schedule.kind} schedule is another one`,
     )
   }
-  return found
+  if (unchecked.length > 0) {
+    output.line(
+      `An earlier version saved this state and did not note ${unchecked.join(', ')}: make sure they are the same`,
+    )
+  }
+  output.event({ event: 'resume', step: snapshot.step, steps, stepsBefore: before ?? null, unchecked })
 }
 
 /** Tokens per second over the steps themselves; the first, in which buffers are made, counts only while alone. */
