@@ -73,6 +73,19 @@ describe('config.json', () => {
     expect(parseLlamaConfig({ ...rest, rope_theta: 5000, rope_scaling: null })).toEqual(understood)
   })
 
+  // rope_parameters = rope_scaling or rope_parameters or {}, then setdefault('rope_theta', rope_theta or 10000)
+  test.each([
+    [{ rope_scaling: { rope_type: 'default', rope_theta: 500_000 } }, 500_000],
+    [{ rope_scaling: { rope_theta: 500_000 }, rope_parameters: { rope_theta: 5000 } }, 500_000],
+    [{ rope_scaling: { rope_type: 'default' }, rope_parameters: { rope_theta: 5000 } }, 10_000],
+    [{ rope_scaling: { rope_type: 'default' }, rope_parameters: null, rope_theta: 7000 }, 7000],
+    [{ rope_scaling: {}, rope_parameters: { rope_theta: 5000 }, rope_theta: 7000 }, 5000],
+    [{ rope_scaling: null, rope_parameters: {}, rope_theta: 7000 }, 7000],
+    [{ rope_scaling: {}, rope_parameters: {} }, 10_000],
+  ])('finds rotary positions where transformers 5 does: %o', (fields, theta) => {
+    expect(parseLlamaConfig({ model_type: 'llama', ...fields }).ropeTheta).toBe(theta)
+  })
+
   test('is written so that it reads back as it was', () => {
     expect(parseLlamaConfig(llamaConfigToJson(understood))).toEqual(understood)
     expect(parseLlamaConfig(JSON.parse(JSON.stringify(llamaConfigToJson(understood))))).toEqual(understood)
@@ -129,6 +142,12 @@ describe('config.json', () => {
       { ...written, rope_parameters: { rope_type: 'llama3' } },
       'model/unsupported',
       /llama3/,
+    ],
+    [
+      'Llama 3 rotary positions under the older name, beside plain ones',
+      { ...written, rope_scaling: { rope_type: 'llama3', factor: 8 } },
+      'model/unsupported',
+      /rope_type “llama3”/,
     ],
     ['biases in attention', { ...written, attention_bias: true }, 'model/unsupported', /attention_bias/],
     ['biases in the feed-forward', { ...written, mlp_bias: true }, 'model/unsupported', /mlp_bias/],

@@ -140,8 +140,7 @@ export function parseLlamaConfig(json: unknown, source = 'config.json'): LlamaCo
       headSize: fields.head_dim ?? fields.hidden_size / fields.num_attention_heads,
       maxPositionEmbeddings: fields.max_position_embeddings,
       rmsNormEpsilon: fields.rms_norm_eps,
-      // transformers 5 moved rope_theta into rope_parameters (for a while named rope_scaling).
-      ropeTheta: fields.rope_parameters?.rope_theta ?? fields.rope_theta ?? 10_000,
+      ropeTheta: ropeOf(fields)?.rope_theta ?? fields.rope_theta ?? 10_000,
       tieWordEmbeddings: fields.tie_word_embeddings,
       initializerRange: fields.initializer_range,
       bosTokenId: fields.bos_token_id,
@@ -250,8 +249,8 @@ function refuseOtherArchitectures(json: unknown, source: string): void {
 }
 
 function refuseUnsupported(fields: z.infer<typeof jsonSchema>, source: string): void {
-  const scaling = fields.rope_parameters ?? fields.rope_scaling
-  const ropeType = scaling?.rope_type ?? scaling?.type ?? 'default'
+  const rotary = ropeOf(fields)
+  const ropeType = rotary?.rope_type ?? rotary?.type ?? 'default'
   const unsupported =
     ropeType !== 'default'
       ? `rope_type “${ropeType.slice(0, 80)}”`
@@ -267,6 +266,15 @@ function refuseUnsupported(fields: z.infer<typeof jsonSchema>, source: string): 
     code: 'model/unsupported',
     remedy: 'Use a Llama checkpoint with plain rotary positions, SiLU and no biases.',
   })
+}
+
+/**
+ * The settings of the rotary positions, as transformers 5 finds them: `rope_scaling`, the older name, comes before
+ * `rope_parameters` and takes its place as a whole; null and {} are as good as absent.
+ */
+function ropeOf(fields: z.infer<typeof jsonSchema>): z.infer<typeof rope> | undefined {
+  const candidates = [fields.rope_scaling, fields.rope_parameters]
+  return candidates.find((settings) => Object.keys(settings ?? {}).length > 0) ?? undefined
 }
 
 function configError(message: string, remedy?: string): GroundswellError {
