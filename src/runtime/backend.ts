@@ -7,7 +7,8 @@
  * state that is only evaluated costs its own size once.
  *
  * A program that promises `updatesInPlace` has no back buffers where the engine can do without. If such a run fails,
- * what it was updating is lost: it can be neither read nor used until it has been written again.
+ * what it was updating is lost: it can be neither read nor used until it has been written again. So it is when writing
+ * a state fails, which replaces one tensor after the other because there may be no room for all of them twice.
  */
 import { GroundswellError, messageOf, takingTurns } from '../core/index.ts'
 import type { EmittedProgram, TensorSpec } from '../tensor/index.ts'
@@ -28,14 +29,14 @@ function queue(): <T>(task: () => Promise<T>) => Promise<T> {
 const disposed = (what: string): GroundswellError =>
   new GroundswellError(`${what} was used after it had been disposed of.`, { code: 'runtime/disposed' })
 
-/** Refuses tensors of a state that a failed run left half updated. */
+/** Refuses tensors of a state that a failed run or write left half updated. */
 function refuseLost(what: string, names: readonly string[], lost: ReadonlyMap<string, string>): void {
   const name = names.find((candidate) => lost.has(candidate))
   if (name === undefined) return
-  throw new GroundswellError(
-    `${what} needs “${name}” of the state, which was lost when program “${lost.get(name)}” failed while it updated it in place.`,
-    { code: 'runtime/state-lost', remedy: 'Write the state again, as from the last checkpoint.' },
-  )
+  throw new GroundswellError(`${what} needs “${name}” of the state, which was lost when ${lost.get(name)}.`, {
+    code: 'runtime/state-lost',
+    remedy: 'Write the state again, as from the last checkpoint.',
+  })
 }
 
 export function backendOver<Buffer>(engine: Engine<Buffer>): Backend {
@@ -49,7 +50,7 @@ export function backendOver<Buffer>(engine: Engine<Buffer>): Backend {
     readonly specs: Readonly<Record<string, TensorSpec>>
     readonly front: Map<string, Buffer>
     readonly spare: Map<string, Buffer> = new Map()
-    /** Tensors that hold nothing sensible, with the program that failed while it updated them. */
+    /** Tensors that hold nothing sensible, with what happened to them. */
     readonly lost: Map<string, string> = new Map()
     isDisposed = false
 
@@ -84,12 +85,18 @@ export function backendOver<Buffer>(engine: Engine<Buffer>): Backend {
         if (this.isDisposed) throw disposed('A state')
         checkValues(values, this.specs)
         const pause = takingTurns()
-        for (const [name, value] of Object.entries(values)) {
-          await pause()
-          const old = this.front.get(name)!
-          this.front.set(name, await engine.upload(value))
-          this.lost.delete(name)
-          await engine.release(old)
+        try {
+          for (const [name, value] of Object.entries(values)) {
+            await pause()
+            const old = this.front.get(name)!
+            this.front.set(name, await engine.upload(value))
+            this.lost.delete(name)
+            await engine.release(old)
+          }
+        } catch (thrown) {
+          // Some are new and some old, which nobody may take for one state.
+          for (const name of Object.keys(values)) this.lost.set(name, 'writing it failed')
+          throw thrown
         }
       })
     }
@@ -141,7 +148,8 @@ export function backendOver<Buffer>(engine: Engine<Buffer>): Backend {
             if (!inPlace || updates.length === 0) {
               throw new GroundswellError(message, { code: 'runtime/run', cause })
             }
-            for (const name of updates) state.lost.set(name, program.name)
+            const what = `program “${program.name}” failed while it updated it in place`
+            for (const name of updates) state.lost.set(name, what)
             throw new GroundswellError(`${message} The state that it was updating in place is lost.`, {
               code: 'runtime/run',
               cause,
@@ -201,10 +209,15 @@ export function backendOver<Buffer>(engine: Engine<Buffer>): Backend {
         const front = new Map<string, Buffer>()
         const specs: Record<string, TensorSpec> = {}
         const pause = takingTurns()
-        for (const [name, value] of Object.entries(values)) {
-          await pause()
-          specs[name] = { dtype: value.dtype, shape: [...value.shape] }
-          front.set(name, await engine.upload(value))
+        try {
+          for (const [name, value] of Object.entries(values)) {
+            await pause()
+            specs[name] = { dtype: value.dtype, shape: [...value.shape] }
+            front.set(name, await engine.upload(value))
+          }
+        } catch (thrown) {
+          for (const buffer of front.values()) await engine.release(buffer)
+          throw thrown
         }
         const state = new ResidentState(specs, front)
         open.add(state)

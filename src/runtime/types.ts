@@ -44,6 +44,9 @@ export interface State extends AsyncDisposable {
   readonly specs: Readonly<Record<string, TensorSpec>>
   /** Copies values out; all of them unless `names` are given. */
   read(names?: readonly string[]): Promise<Record<string, HostTensor>>
-  /** Replaces values; names, shapes and dtypes must be those of the state. */
+  /**
+   * Replaces values; names, shapes and dtypes must be those of the state. If it fails they are lost, and refused until
+   * they are written again.
+   */
   write(values: Readonly<Record<string, HostTensor>>): Promise<void>
 }

@@ -2,7 +2,7 @@
  * The validation loss of parameters that nobody trains here: what a host measures of a run's checkpoints. Without
  * gradients and moments it takes a fraction of a trainer's memory.
  */
-import { GroundswellError, throwIfAborted } from '../core/index.ts'
+import { GroundswellError, orDispose, throwIfAborted } from '../core/index.ts'
 import type { LlamaConfig, Parameters } from '../model/index.ts'
 import type { Backend, Executable, State } from '../runtime/index.ts'
 import { emitOnnx } from '../tensor/index.ts'
@@ -30,12 +30,10 @@ export class Evaluator implements AsyncDisposable {
 
   static async create(options: EvaluatorOptions): Promise<Evaluator> {
     const { backend, config, parameters } = options
-    const evaluation = await compileEvaluation(backend, config, options)
-    return new Evaluator(
-      config,
-      evaluation,
-      await backend.createState(residentParameters(config, parameters)),
-    )
+    return orDispose(await compileEvaluation(backend, config, options), async (evaluation) => {
+      const state = await backend.createState(residentParameters(config, parameters))
+      return new Evaluator(config, evaluation, state)
+    })
   }
 
   async setParameters(parameters: Parameters): Promise<void> {

@@ -2,7 +2,7 @@
  * Gradients without steps, for peers that exchange gradients and let the run's outer optimiser use them: one model's
  * parameters, resident on a backend, and the mean gradient of one batch after another at those parameters.
  */
-import { GroundswellError } from '../core/index.ts'
+import { GroundswellError, orDispose } from '../core/index.ts'
 import { flatParametersOf, type LlamaConfig, type Parameters } from '../model/index.ts'
 import type { Backend, Executable, State } from '../runtime/index.ts'
 import { emitOnnx, type Program } from '../tensor/index.ts'
@@ -45,12 +45,13 @@ export class GradientTrainer implements AsyncDisposable {
     const { backend, config, parameters, settings } = options
     const { dialect, place } = backend
     const program = buildGradientStep({ config, ...settings, place })
-    const executable = await backend.compile(emitOnnx(program, { dialect }))
-    const state = await backend.createState({
-      ...residentParameters(config, parameters),
-      ...emptyGradientSums(config),
+    return orDispose(await backend.compile(emitOnnx(program, { dialect })), async (executable) => {
+      const state = await backend.createState({
+        ...residentParameters(config, parameters),
+        ...emptyGradientSums(config),
+      })
+      return new GradientTrainer(options, executable, state)
     })
-    return new GradientTrainer(options, executable, state)
   }
 
   /**

@@ -2,7 +2,7 @@
  * The programs of one optimiser step, and how they make a step on a backend. Which programs there are depends on the
  * number of batches only in being one or several: 65,536 batches compile as fast as two.
  */
-import { GroundswellError } from '../core/index.ts'
+import { GroundswellError, orDispose } from '../core/index.ts'
 import type { Backend, Executable, HostTensor, State } from '../runtime/index.ts'
 import { emitOnnx, type Program } from '../tensor/index.ts'
 import {
@@ -70,7 +70,7 @@ async function compileOne(backend: Backend, options: StepOptions): Promise<StepR
 async function compileTwo(backend: Backend, options: StepOptions): Promise<StepRunner> {
   const { config, batchSize, sequenceLength, gradientAccumulation } = options
   const gradientStep = await compile(backend, buildGradientStep(options))
-  const applyStep = await compile(backend, buildApplyStep(options))
+  const applyStep = await orDispose(gradientStep, () => compile(backend, buildApplyStep(options)))
   const batchLength = batchSize * (sequenceLength + 1)
   const scratch = (): Record<string, HostTensor> => emptyGradientSums(config)
   // A step that failed half-way, or whose gradient was no number, leaves something in the sums.

@@ -3,7 +3,7 @@
  * there between steps; JavaScript hands in tokens and gets a loss. `snapshot` holds all that the next step depends
  * on, so a run that was stopped anywhere goes on with the same bits it would have had.
  */
-import { GroundswellError } from '../core/index.ts'
+import { GroundswellError, orDispose } from '../core/index.ts'
 import { flatParametersOf, type LlamaConfig, type Parameters, parametersOf } from '../model/index.ts'
 import type { Backend, Executable, HostTensor, State } from '../runtime/index.ts'
 import type { TensorSpec } from '../tensor/index.ts'
@@ -77,10 +77,11 @@ export class Trainer implements AsyncDisposable {
     const { backend, config, parameters, settings } = options
     const { batchSize, sequenceLength, gradientAccumulation, optimiser } = settings
     const step = { config, batchSize, sequenceLength, gradientAccumulation, optimiser }
-    const runner = await compileStep(backend, step)
-    const initial = initialTrainingState(config, parameters, optimiser)
-    const state = await backend.createState({ ...initial, ...runner.scratch() })
-    return new Trainer(options, { runner, state, savedNames: Object.keys(initial) })
+    return orDispose(await compileStep(backend, step), async (runner) => {
+      const initial = initialTrainingState(config, parameters, optimiser)
+      const state = await backend.createState({ ...initial, ...runner.scratch() })
+      return new Trainer(options, { runner, state, savedNames: Object.keys(initial) })
+    })
   }
 
   /** Steps done so far. */

@@ -2,6 +2,7 @@
  * A Llama and its optimiser as the learner of a simulation: one trainer on one backend, whose parameters and moments
  * are exchanged for those of the peer whose turn it is.
  */
+import { orDispose } from '../../core/index.ts'
 import { type Dataset, validationBatches } from '../../data/index.ts'
 import {
   type LlamaConfig,
@@ -42,7 +43,9 @@ export async function llamaLearner(
   const evaluator = await Evaluator.create({ backend, config, parameters, batchSize, sequenceLength })
   const validation = validationBatches(dataset, { batchSize, sequenceLength, maxBatches: evaluationBatches })
   const engine = { backend, config, parameters, settings: inner }
-  const learner = await (quantity === 'gradient' ? gradientsOf(engine, layout) : stepsOf(engine, layout))
+  const learner = await orDispose(evaluator, () =>
+    quantity === 'gradient' ? gradientsOf(engine, layout) : stepsOf(engine, layout),
+  )
   return {
     ...learner,
     evaluate: async (flat) => {
@@ -60,7 +63,7 @@ type Engine = Omit<Learner, 'evaluate'> & AsyncDisposable
 
 async function stepsOf(options: TrainerOptions, layout: ParameterLayout): Promise<Engine> {
   const trainer = await Trainer.create(options)
-  const fresh = await trainer.snapshot()
+  const fresh = await orDispose(trainer, () => trainer.snapshot())
   return {
     step: (tokens, at) => trainer.step(tokens, at),
     gradient: () => Promise.reject(new TypeError('This method exchanges parameters, not gradients.')),
