@@ -25,10 +25,12 @@ import {
   rope,
   scalar,
   scatterAdd,
+  scatterElementsAdd,
   slice,
   softmax,
   split,
   sum,
+  type Tensor,
   topK,
   transpose,
   where,
@@ -156,6 +158,27 @@ describe('a mistake is reported where it is made', () => {
 })
 
 const whole: Program = { name: 'p', inputs: { x }, state: {}, outputs: { z: x }, updates: {} }
+
+describe.each([-1, 3])('an index %i into a length of 3', (index) => {
+  const row = zeros([2, 3])
+  const column = zeros([2, 1])
+  const uses: [string, readonly number[], (at: Tensor) => Tensor][] = [
+    ['gather', [2], (at) => gather(zeros([3, 1]), at)],
+    ['scatterAdd', [2], (at) => scatterAdd(zeros([3, 1]), at, column)],
+    ['gatherElements', [2, 1], (at) => gatherElements(row, at, { axis: 1 })],
+    ['scatterElementsAdd', [2, 1], (at) => scatterElementsAdd(row, at, column, { axis: 1 })],
+  ]
+
+  test.each(uses)('is refused by %s where it is known, and else by the interpreter', (name, shape, use) => {
+    const outside = `${name}: index ${index} is outside length 3`
+    expect(() => use(constant([0, index], shape, 'int32'))).toThrow(outside)
+    const at = parameter('at', shape, 'int32')
+    const program: Program = { ...whole, inputs: { at }, outputs: { z: use(at) } }
+    const run = (data: number[]) => () => interpret(program, { inputs: { at: { shape, data } } })
+    expect(run([0, index])).toThrow(outside)
+    expect(run([0, 2])).not.toThrow()
+  })
+})
 
 const brokenPrograms: [problem: RegExp, program: Program][] = [
   [

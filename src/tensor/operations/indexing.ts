@@ -1,8 +1,14 @@
-/** Reading and adding at positions that are known only when the program runs. */
+/**
+ * Reading and adding at positions that are known only when the program runs. A position counts from 0: ONNX reads one
+ * below it from the end, but the additions that are its gradient do not, and to make them agree would cost every
+ * embedding a pass over its tokens. So a negative position is a mistake, like one beyond the end. It is refused where
+ * it is a constant, and by the interpreter; an emitted program does not look.
+ */
 import { normaliseAxis, requireDType, requireSameDType, shapeError } from '../rules.ts'
 import { offsetsOf, stridesOf } from '../strides.ts'
 import {
   apply,
+  isOf,
   type LoweringContext,
   type Operation,
   sameShape,
@@ -11,18 +17,32 @@ import {
   type Value,
 } from '../tensor.ts'
 import { cast, equal } from './elementwise.ts'
-import { iota, zeros } from './leaves.ts'
+import { constantOperation, iota, zeros } from './leaves.ts'
 import { lowerScatterAdd } from './scatter-add.ts'
 import { reshape } from './shape.ts'
 
 type None = Record<string, never>
 
-/** A position as the ONNX operators take it: negative ones count from the end. */
 function checkedIndex(operation: string, index: number, length: number): number {
-  const position = index < 0 ? index + length : index
-  if (position < 0 || position >= length)
+  if (index < 0 || index >= length)
     throw shapeError(operation, `index ${index} is outside length ${length}`, [])
-  return position
+  return index
+}
+
+/** `op` on a tensor and indices into its `axis`, of which those that are known already are checked. */
+function applyAt<A extends object>(
+  op: Operation<A>,
+  inputs: readonly [Tensor, Tensor, ...Tensor[]],
+  attributes: A,
+  axis = 0,
+): Tensor {
+  const node = apply(op, inputs, attributes)
+  const [x, indices] = inputs
+  if (isOf(indices, constantOperation)) {
+    const known = indices.attributes.data as Int32Array
+    for (const index of known) checkedIndex(op.name, index, x.shape[axis]!)
+  }
+  return node
 }
 
 const gatherOperation: Operation<None> = {
@@ -50,9 +70,9 @@ const gatherOperation: Operation<None> = {
   },
 }
 
-/** Rows of a table, chosen by int32 indices of any shape: an embedding. */
+/** Rows of a table, chosen by int32 indices of any shape, none of them negative: an embedding. */
 export function gather(table: Tensor, indices: Tensor): Tensor {
-  return apply(gatherOperation, [table, indices], {})
+  return applyAt(gatherOperation, [table, indices], {})
 }
 
 export const scatterAddOperation: Operation<None> = {
@@ -79,9 +99,9 @@ export const scatterAddOperation: Operation<None> = {
   },
 }
 
-/** Adds rows to the rows of `base` that the indices name; a row named twice receives both. */
+/** Adds rows to the rows of `base` that the indices, none negative, name; a row named twice receives both. */
 export function scatterAdd(base: Tensor, indices: Tensor, updates: Tensor): Tensor {
-  return apply(scatterAddOperation, [base, indices, updates], {})
+  return applyAt(scatterAddOperation, [base, indices, updates], {})
 }
 
 interface AxisAttributes {
@@ -137,11 +157,10 @@ const gatherElementsOperation: Operation<AxisAttributes> = {
     Float64Array.from(elementOffsets('gatherElements', x!, indices!, axis), (offset) => x!.data[offset]!),
 }
 
-/** One element per index along an axis, as NumPy's take_along_axis. */
+/** One element per index along an axis, as NumPy's take_along_axis, but without negative indices. */
 export function gatherElements(x: Tensor, indices: Tensor, options: { axis: number }): Tensor {
-  return apply(gatherElementsOperation, [x, indices], {
-    axis: normaliseAxis('gatherElements', options.axis, x),
-  })
+  const axis = normaliseAxis('gatherElements', options.axis, x)
+  return applyAt(gatherElementsOperation, [x, indices], { axis }, axis)
 }
 
 export const scatterElementsAddOperation: Operation<AxisAttributes> = {
@@ -186,7 +205,7 @@ export function scatterElementsAdd(
   options: { axis: number },
 ): Tensor {
   const axis = normaliseAxis('scatterElementsAdd', options.axis, base)
-  return apply(scatterElementsAddOperation, [base, indices, updates], { axis })
+  return applyAt(scatterElementsAddOperation, [base, indices, updates], { axis }, axis)
 }
 
 /** 1 at each index along a new last axis, 0 elsewhere. An index outside 0 … depth−1 gives a row of zeros. */
