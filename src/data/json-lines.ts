@@ -1,5 +1,6 @@
 /**
- * JSON lines (https://jsonlines.org): one document per line, its text in a named field.
+ * JSON lines (https://jsonlines.org): one document per line, its text in a named field. Its text is text as that of
+ * whole files is: without NUL, which an escape can spell and which ends a document of the byte tokenizer.
  */
 import { GroundswellError, messageOf } from '../core/index.ts'
 import type { Document } from './documents.ts'
@@ -38,6 +39,13 @@ function textOfLine(line: string, place: string, field: string): string {
   const text = (value as Record<string, unknown>)[field]
   if (typeof text !== 'string') {
     throw badLine(`The field “${field}” of “${place}” is not text`, 'Name the field that holds the text.')
+  }
+  const nul = text.indexOf('\0')
+  if (nul >= 0) {
+    throw badLine(
+      `The field “${field}” of “${place}” is not text: character ${nul} is NUL`,
+      'Remove the character or the line.',
+    )
   }
   return text
 }
