@@ -127,6 +127,28 @@ const mistakes: [name: string, code: string, message: RegExp, build: () => unkno
   ],
   ['constant', 'tensor/shape', /constant: 2 values do not fill \[3\]/, () => constant([1, 2], [3])],
   ['parameter', 'tensor/shape', /parameter w: \[2,-1\] is no shape/, () => parameter('w', [2, -1])],
+  [
+    'parameter',
+    'tensor/shape',
+    /parameter w: \[2,0\] is no shape; lengths are whole and positive/,
+    () => parameter('w', [2, 0]),
+  ],
+  ['constant', 'tensor/shape', /constant: \[0\] is no shape/, () => constant([], [0])],
+  ['full', 'tensor/shape', /full: \[0,3\] is no shape/, () => zeros([0, 3])],
+  ['reshape', 'tensor/shape', /reshape: no length for −1 in \[0,-1\] fits/, () => reshape(x, [0, -1])],
+  ['broadcastTo', 'tensor/shape', /broadcastTo: \[0,3\] is no shape/, () => broadcastTo(ids, [0, 3])],
+  [
+    'slice',
+    'tensor/shape',
+    /slice: \[1, 1\) holds nothing of axis 1 of length 3 \(float32\[2,3\]\)/,
+    () => slice(x, { axis: 1, start: 1, end: 1 }),
+  ],
+  [
+    'split',
+    'tensor/shape',
+    /slice: \[0, 0\) holds nothing of axis 1 of length 3/,
+    () => split(x, { axis: 1, parts: [0, 3] }),
+  ],
   ['rope', 'tensor/shape', /rope: needs a last axis of even length \(float32\[2,3\]\)/, () => rope(x)],
   [
     'rmsNorm',

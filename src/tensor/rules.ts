@@ -43,10 +43,13 @@ export function requireSameDType(operation: string, inputs: readonly TensorSpec[
   return dtype
 }
 
-/** Every length a whole number that is not negative. */
+/**
+ * Every length a positive whole number. Tensors without elements are refused where they would be made: ONNX reads a 0
+ * in a Reshape as “as it is”, and ONNX Runtime gets products and reductions over nothing wrong, or ends the process.
+ */
 export function requireShape(operation: string, shape: Shape): void {
-  if (!shape.every((length) => Number.isSafeInteger(length) && length >= 0)) {
-    throw shapeError(operation, `[${shape.join(',')}] is no shape; lengths are whole and not negative`, [])
+  if (!shape.every((length) => Number.isSafeInteger(length) && length > 0)) {
+    throw shapeError(operation, `[${shape.join(',')}] is no shape; lengths are whole and positive`, [])
   }
 }
 

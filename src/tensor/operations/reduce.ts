@@ -44,8 +44,6 @@ function reduction(
     name,
     infer: ([x], { axes, keepDims }) => {
       requireDType(name, [x!], 'float32')
-      if (countOf(x!, axes) === 0)
-        throw shapeError(name, `axes [${axes.join(',')}] hold nothing to reduce`, [x!])
       return { shape: reducedShape(x!.shape, axes, keepDims), dtype: x!.dtype }
     },
     lower: ({ graph, inputs: [x], attributes: { axes, keepDims } }) =>
@@ -131,7 +129,6 @@ const argmaxOperation: Operation<ArgmaxAttributes> = {
   name: 'argmax',
   infer: ([x], { axis, keepDims }) => {
     requireDType('argmax', [x!], 'float32', 'int32')
-    if (x!.shape[axis] === 0) throw shapeError('argmax', `axis ${axis} is empty`, [x!])
     return { shape: reducedShape(x!.shape, [axis], keepDims), dtype: 'int32' }
   },
   lower: ({ graph, inputs: [x], attributes: { axis, keepDims } }) => {

@@ -34,7 +34,6 @@ export function lowerScatterAdd({ graph, inputs, output }: LoweringContext<unkno
   const count = sizeOf(indices.shape)
   const rows = base.shape[0]!
   const width = sizeOf(base.shape.slice(1))
-  if (count === 0 || width === 0) return base.name
   const reshaped = (name: string, from: Shape, to: Shape): string =>
     sameShape(from, to) ? name : graph.node('Reshape', [name, graph.int64(to)])
   const additions = {

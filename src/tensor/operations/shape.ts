@@ -101,8 +101,9 @@ export const sliceOperation: Operation<SliceAttributes> = {
   name: 'slice',
   infer: ([x], { axis, start, end }) => {
     const length = x!.shape[axis]!
-    if (!Number.isInteger(start) || !Number.isInteger(end) || start < 0 || end > length || start > end) {
-      throw shapeError('slice', `[${start}, ${end}) is outside axis ${axis} of length ${length}`, [x!])
+    if (!Number.isInteger(start) || !Number.isInteger(end) || start < 0 || end > length || start >= end) {
+      const problem = start === end ? 'holds nothing of' : 'is outside'
+      throw shapeError('slice', `[${start}, ${end}) ${problem} axis ${axis} of length ${length}`, [x!])
     }
     return { shape: x!.shape.map((own, i) => (i === axis ? end - start : own)), dtype: x!.dtype }
   },

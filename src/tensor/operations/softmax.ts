@@ -18,7 +18,7 @@ function overRows(
     name,
     infer: ([x]) => {
       requireDType(name, [x!], 'float32')
-      if ((x!.shape.at(-1) ?? 0) === 0) throw shapeError(name, 'needs a last axis that is not empty', [x!])
+      if (x!.shape.length === 0) throw shapeError(name, 'needs a last axis', [x!])
       return x!
     },
     gradient,
