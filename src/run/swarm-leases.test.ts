@@ -236,22 +236,28 @@ describe('what only a peer knows', () => {
 })
 
 describe('methods', () => {
-  test('that go on while they exchange: the first steps of a lease come before the merge', async () => {
-    const sync = { method: 'streaming-diloco', innerSteps: 8, fragments: 1, overlapSteps: 3 } as const
-    const network = new MemoryNetwork({ seed: 1, faults: { delayMs: { min: 20, max: 60 } } })
-    swarm = await ToySwarm.start({ sync, network, rounds: { rounds: 5, vanishAfterMs: 20_000 } })
-    const members = [1, 2, 3].map((n) => swarm.join(n, { stepMs: 2 }))
-    await finish(members)
-    // Somewhere a step of round r stands before the merge of round r − 1.
-    const overlapped = members.some(({ events }) =>
-      events.some(
-        (event, i) =>
-          event.type === 'step' &&
-          events.slice(i).some((later) => later.type === 'merged' && later.round === event.round - 1),
-      ),
-    )
-    expect(overlapped).toBe(true)
-  })
+  test.each([
+    ['streaming-diloco', { method: 'streaming-diloco', innerSteps: 8, fragments: 1, overlapSteps: 3 }],
+    ['sparse-loco', { method: 'sparse-loco', innerSteps: 8, overlapSteps: 3 }],
+  ] as const)(
+    'that go on while they exchange (%s): the first steps of a lease come before the merge',
+    async (_, sync) => {
+      const network = new MemoryNetwork({ seed: 1, faults: { delayMs: { min: 20, max: 60 } } })
+      swarm = await ToySwarm.start({ sync, network, rounds: { rounds: 5, vanishAfterMs: 20_000 } })
+      const members = [1, 2, 3].map((n) => swarm.join(n, { stepMs: 2 }))
+      await finish(members)
+      // Somewhere a step of round r stands before the merge of round r − 1.
+      const overlapped = members.some(({ events }) =>
+        events.some(
+          (event, i) =>
+            event.type === 'step' &&
+            events.slice(i).some((later) => later.type === 'merged' && later.round === event.round - 1),
+        ),
+      )
+      expect(overlapped).toBe(true)
+      expect(members.flatMap((member) => all(member, 'disagreed'))).toEqual([])
+    },
+  )
 
   test('whose peers differ: they gossip in pairs, and whoever comes late begins at the mean', async () => {
     const sync = { method: 'noloco', innerSteps: 3 } as const

@@ -71,7 +71,7 @@ describe('training together, with a toy', () => {
     decoupled: { innerSteps: 4 },
     muloco: { innerSteps: 4 },
     'streaming-diloco': { innerSteps: 8, fragments: 2, overlapSteps: 1 },
-    'sparse-loco': { innerSteps: 4 },
+    'sparse-loco': { innerSteps: 4, overlapSteps: 1 },
     'data-parallel': {},
     demo: {},
     distro: {},
