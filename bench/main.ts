@@ -1,8 +1,8 @@
 /** `npm run bench -- NAME`: measures one thing, prints a table and, where there is something to keep, writes JSON. */
-import { runCodecsBench } from './codecs.ts'
 import { runFetchBench } from './fetch.ts'
 import { runRunBench } from './run.ts'
 import { runReducerBench } from './run-reducer.ts'
+import { runCodecsTable } from './tables/codecs.ts'
 import { runLossTable } from './tables/loss.ts'
 import { runOuterTable } from './tables/outer.ts'
 import { runUtilisationTable } from './tables/utilisation.ts'
@@ -11,7 +11,7 @@ import { runTokenizerBench } from './tokenizer.ts'
 import { runTrainBench } from './train.ts'
 
 const benches: Readonly<Record<string, (args: readonly string[]) => unknown>> = {
-  codecs: runCodecsBench,
+  codecs: runCodecsTable,
   run: runRunBench,
   'run-reducer': runReducerBench,
   fetch: runFetchBench,

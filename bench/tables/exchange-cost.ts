@@ -1,6 +1,7 @@
 /**
  * What one exchange costs by a method, on updates that come from training: a peer takes its inner steps from the merged
- * parameters, round after round, and its update is encoded, decoded and merged, alone and with four fellows.
+ * parameters, round after round, and its update is encoded, decoded and merged, alone and with those of earlier rounds,
+ * which stand for its fellows'. Merges clip, as they do in every run.
  */
 import { batchNumbered } from '../../src/data/index.ts'
 import { flatten, initialParameters, layoutOf } from '../../src/model/index.ts'
@@ -9,6 +10,7 @@ import type { Backend } from '../../src/runtime/index.ts'
 import { createSyncMethod } from '../../src/sync/index.ts'
 import { learningRateAt, scheduleOf, scheduleSchema } from '../../src/train/index.ts'
 import { median } from './markdown.ts'
+import { RecentUpdates } from './recent-updates.ts'
 import type { MethodCase } from './settings.ts'
 import { byteModel, type TextSource } from './training-cell.ts'
 import type { ExchangeCost } from './utilisation-arithmetic.ts'
@@ -21,9 +23,11 @@ export interface ExchangeOptions {
   readonly sequenceLength: number
   /** Three times as many for methods that exchange at every step. */
   readonly rounds: number
+  /** Contributions of the merge that is compared with a merge of one; 16 where it does not say. */
+  readonly contributions?: number
 }
 
-const fellows = 4
+const usualContributions = 16
 
 /** Processor seconds of this process, so that a busy machine measures the same. */
 const processorSeconds = (): number => {
@@ -32,7 +36,8 @@ const processorSeconds = (): number => {
 }
 
 export async function measureExchange(given: MethodCase, options: ExchangeOptions): Promise<ExchangeCost> {
-  const { backend, text, batchSize, sequenceLength } = options
+  const { backend, text, batchSize, sequenceLength, contributions: many = usualContributions } = options
+  if (many < 2) throw new RangeError(`A merge of ${many} cannot be compared with a merge of one.`)
   const method = createSyncMethod(given.sync)
   const { config } = byteModel(options.model)
   const layout = layoutOf(config)
@@ -49,11 +54,12 @@ export async function measureExchange(given: MethodCase, options: ExchangeOption
   let local = method.createLocal(layout)
   let own: Float32Array | undefined
   let step = 0
-  const seconds: Record<'encode' | 'decode' | 'one' | 'five', number[]> = {
+  const recent = new RecentUpdates<unknown>(many, given.sync)
+  const seconds: Record<'encode' | 'decode' | 'one' | 'many', number[]> = {
     encode: [],
     decode: [],
     one: [],
-    five: [],
+    many: [],
   }
   const timed = <T>(what: keyof typeof seconds, run: () => T): T => {
     const start = processorSeconds()
@@ -79,23 +85,31 @@ export async function measureExchange(given: MethodCase, options: ExchangeOption
     const input = { state, local, round, values, learningRate }
     const encoded = timed('encode', () => method.encodeUpdate(input, layout))
     const update = timed('decode', () => method.decodeUpdate(encoded.bytes, layout))
-    const context = { round, seed: `${round}`, learningRate, clipToMedianNorm: false, self: null }
-    const contributions = Array.from({ length: fellows + 1 }, (_, i) => ({ peer: `${i}`, update, weight: 1 }))
+    recent.add(round, update)
+    const context = { round, seed: `${round}`, learningRate, clipToMedianNorm: true, self: null }
     const before = state
-    timed('five', () => method.merge(before, contributions, context))
-    state = timed('one', () => method.merge(before, contributions.slice(0, 1), context))
+    const merge = (what: 'one' | 'many'): unknown => {
+      const contributions = recent.contributions(round, what === 'one' ? 1 : many)
+      return timed(what, () => method.merge(before, contributions, context))
+    }
+    // In turns, so that neither always finds the memory as the other left it.
+    if (round % 2 === 0) merge('many')
+    state = merge('one')
+    if (round % 2 === 1) merge('many')
     local = encoded.local
     sentBytes += encoded.bytes.byteLength
   }
   const size = layout.totalSize
-  // The first round compiles.
+  // In the first half code is compiled, and there are few different updates to merge.
   const typical = (what: keyof typeof seconds): number =>
-    median(seconds[what].slice(rounds > 1 ? 1 : 0)) / size
-  const add = Math.max(0, (typical('five') - typical('one')) / fellows)
+    median(seconds[what].slice(Math.floor(rounds / 2))) / size
+  const one = typical('one')
+  // A time is never negative, which a difference of two small ones may be.
+  const add = Math.max(0, (typical('many') - one) / (many - 1))
   return {
     bitsPerParameter: (8 * sentBytes) / rounds / size,
     ...{ encode: typical('encode'), decode: typical('decode'), add },
-    outerStep: Math.max(0, typical('one') - add),
+    outerStep: Math.max(0, one - add),
     stateBytesPerParameter: method.stateBytes(layout) / size,
   }
 }

@@ -17,6 +17,24 @@ export function median(values: readonly number[]): number {
   return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2
 }
 
+export interface Quartiles {
+  readonly lower: number
+  readonly median: number
+  readonly upper: number
+}
+
+/** Linear between neighbours, as most statistics packages have it. */
+export function quartiles(values: readonly number[]): Quartiles {
+  const sorted = values.toSorted((a, b) => a - b)
+  const at = (share: number): number => {
+    const place = share * (sorted.length - 1)
+    const below = Math.floor(place)
+    const next = sorted[Math.min(below + 1, sorted.length - 1)]!
+    return sorted[below]! + (place - below) * (next - sorted[below]!)
+  }
+  return { lower: at(0.25), median: at(0.5), upper: at(0.75) }
+}
+
 /** The median, and how far the others lie from it where there are any: `2.104 (2.101–2.110)`. */
 export function medianAndSpread(values: readonly number[], digits = 3): string {
   if (values.length === 0) return '–'

@@ -10,11 +10,11 @@ import {
   defaultShape,
   keysOf,
   type LossOptions,
-  lossCharts,
-  lossMarkdown,
   measureLosses,
+  missingReferences,
   quickShape,
 } from './loss.ts'
+import { lossCharts, lossMarkdown } from './loss-markdown.ts'
 import { medianAndSpread } from './markdown.ts'
 import { codeVersion, identityOf, ResultsFile } from './results.ts'
 import { methodCase, methodNames } from './settings.ts'
@@ -174,15 +174,13 @@ test('a median says how far the others lie from it', () => {
 })
 
 describe('table-loss with a toy', () => {
-  test('measures each cell once, goes on where it was, and shows it', async () => {
+  async function toyOptions(said: string[]): Promise<LossOptions> {
     const words = Array.from(
       { length: 400 },
       (_, i) => `${'ground swell wave shore'.split(' ')[i % 4]} ${i % 7}`,
     )
     writeFileSync(join(folder, 'text.txt'), words.join(' ').repeat(8))
-    const path = join(folder, 'table-loss.json')
-    const said: string[] = []
-    const options: LossOptions = {
+    return {
       ...{
         methods: ['data-parallel', 'diloco'],
         replicas: [1, 2],
@@ -192,10 +190,17 @@ describe('table-loss with a toy', () => {
       },
       shape: { ...defaultShape, ...quickShape, tokens: 5120, measurements: 2 },
       text: await textSource(join(folder, 'text.txt')),
-      results: new ResultsFile<TrainingKey, TrainingValue>(path),
+      results: openResults(),
       ...{ threads: 1, minutes: Number.POSITIVE_INFINITY },
       say: (text) => said.push(text),
     }
+  }
+  const openResults = (): ResultsFile<TrainingKey, TrainingValue> =>
+    new ResultsFile(join(folder, 'table-loss.json'))
+
+  test('measures each cell once, goes on where it was, and shows it', async () => {
+    const said: string[] = []
+    const options = await toyOptions(said)
     expect(await measureLosses(options)).toBe(true)
     const cells = cellsOf(options)
     expect(cells).toHaveLength(3) // data parallelism once, whatever the replicas
@@ -208,8 +213,9 @@ describe('table-loss with a toy', () => {
     expect(parallel!.bytesPerPeer).toBeGreaterThan(10 * one!.bytesPerPeer)
     expect(two!.bytesPerPeer).toBe(one!.bytesPerPeer)
 
+    const path = join(folder, 'table-loss.json')
     const kept = readFileSync(path, 'utf8')
-    const resumed = { ...options, results: new ResultsFile<TrainingKey, TrainingValue>(path) }
+    const resumed = { ...options, results: openResults() }
     expect(await measureLosses(resumed)).toBe(true)
     expect(readFileSync(path, 'utf8')).toBe(kept)
     expect(said.at(-1)).toContain('3 cells, 3 of them measured before')
@@ -219,9 +225,26 @@ describe('table-loss with a toy', () => {
     expect(await measureLosses({ ...more, minutes: -1 })).toBe(false)
     expect(said.at(-1)).toContain('3 cells are left')
 
-    const markdown = lossMarkdown(cells)
-    expect(markdown).toContain('| diloco | 2 |')
+    const markdown = lossMarkdown(cells, options)
+    expect(markdown).toContain('| diloco | 10 | 0.4 | 0.6 | 2 |')
     expect(markdown).toContain('Fewer than three')
+    expect(markdown).toContain('All 3 cells are there')
     expect([...lossCharts(cells).keys()]).toEqual(['data-parallel', 'diloco'])
+  })
+
+  test('shows a method that is asked for alone beside all that is there, and measures what it is compared with', async () => {
+    const said: string[] = []
+    const options = { ...(await toyOptions(said)), replicas: [2] }
+    const alone = { ...options, methods: ['diloco'] }
+    expect(missingReferences(alone).map(({ method, seed }) => [method, seed])).toEqual([['data-parallel', 1]])
+    expect(missingReferences(options)).toEqual([]) // asked for anyway
+    expect(await measureLosses(alone)).toBe(true)
+    expect(said[0]).toContain('data parallelism, which is not there yet for seed 1: it is measured too')
+    const other = { ...alone, methods: ['noloco'], results: openResults() }
+    expect(missingReferences(other)).toEqual([])
+    expect(await measureLosses(other)).toBe(true)
+    const cells = cellsOf(other)
+    expect(cells.map(({ key }) => key.method)).toEqual(['data-parallel', 'diloco', 'noloco'])
+    expect(lossMarkdown(cells, other)).toMatch(/^\| noloco \| 10 \| 0.7 \| 0.5 \| 2 \| [\d.]+ \| [+−]/m)
   })
 })

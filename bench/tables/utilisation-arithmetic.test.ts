@@ -55,10 +55,22 @@ describe('the share of time spent computing', () => {
     expect(utilisationOf({ ...free, decode: 2e-7 }, peer).steady).toBeCloseTo(300 / (300 + 720 + 480), 12)
   })
 
-  test('hides lines, and lines only, behind the steps that overlap', () => {
-    const overlapped = { ...peer, overlapSteps: 72 }
-    expect(utilisationOf(free, overlapped).steady).toBeCloseTo(1, 12)
-    expect(utilisationOf({ ...free, encode: 3e-7 }, overlapped).steady).toBeCloseTo(0.5, 12)
+  test('hides fetching, decoding and merging behind the steps that overlap, never encoding and sending', () => {
+    // 320 s of fetching, of which 20 steps of 10 s hide 200; 40 steps would hide more than there is.
+    expect(utilisationOf(free, { ...peer, overlapSteps: 20 }).steady).toBeCloseTo(300 / (300 + 400 + 120), 12)
+    const overlapped = { ...peer, overlapSteps: 40 }
+    expect(utilisationOf(free, overlapped).steady).toBeCloseTo(300 / 700, 12)
+    expect(utilisationOf({ ...free, encode: 3e-7 }, overlapped).steady).toBeCloseTo(0.3, 12)
+    // 5 · 10 s of adding up and 30 s of an outer step come to the 320 s: all 400 s are hidden.
+    const merged = { ...free, add: 1e-8, outerStep: 3e-8 }
+    expect(utilisationOf(merged, overlapped).steady).toBeCloseTo(300 / 700, 12)
+    expect(utilisationOf(merged, { ...peer, overlapSteps: 39 }).steady).toBeCloseTo(300 / 710, 12)
+  })
+
+  test('hides no more than fetching where lines alone are asked about', () => {
+    const cost = { ...free, encode: 3e-7, add: 1e-7 }
+    expect(utilisationOf(cost, { ...peer, overlapSteps: 100 }).linesAlone).toBeCloseTo(300 / 700, 12)
+    expect(utilisationOf(cost, { ...peer, overlapSteps: 20 }).linesAlone).toBeCloseTo(300 / 820, 12)
   })
 
   test('falls by what joining costs, and grows with H', () => {
@@ -73,9 +85,10 @@ describe('the share of time spent computing', () => {
           stateBytesPerParameter: fc.double({ min: 0, max: 12, noNaN: true }),
         }),
         fc.integer({ min: 1, max: 1000 }),
-        (cost, innerSteps) => {
-          const fewer = utilisationOf(cost, { ...peer, innerSteps })
-          const more = utilisationOf(cost, { ...peer, innerSteps: innerSteps + 1 })
+        fc.integer({ min: 0, max: 50 }),
+        (cost, innerSteps, overlapSteps) => {
+          const fewer = utilisationOf(cost, { ...peer, overlapSteps, innerSteps })
+          const more = utilisationOf(cost, { ...peer, overlapSteps, innerSteps: innerSteps + 1 })
           expect(fewer.overall).toBeLessThanOrEqual(fewer.steady)
           expect(more.steady).toBeGreaterThanOrEqual(fewer.steady)
           expect(fewer.steady).toBeLessThanOrEqual(fewer.linesAlone)

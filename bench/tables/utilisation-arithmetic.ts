@@ -1,7 +1,9 @@
 /**
  * How much of its time a peer computes when it and its fellows take turns: H inner steps, then encoding, sending,
- * fetching the others' updates, merging. Updates are decoded as they come, while others are on the line (run/replica.ts);
- * nothing else overlaps. A peer that joins first fetches the state, which costs it a part of its session.
+ * fetching the others' updates, merging. Updates are decoded as they come, while others are on the line (run/replica.ts).
+ * Where a method lets inner steps overlap, they run on the card while the peer fetches, decodes and merges; they begin
+ * when the host has the peer's update (run/trainer-peer.ts), so that encoding and sending never overlap with anything. A peer
+ * that joins first fetches the state, which costs it a part of its session.
  */
 
 /** One core's seconds per parameter, as measured. */
@@ -23,7 +25,7 @@ export interface PeerSettings {
   readonly stepSeconds: number
   /** Steps between two exchanges; 1 for methods that exchange at each. */
   readonly innerSteps: number
-  /** Steps that are computed while the exchange is under way (τ). */
+  /** Steps that are computed while the others' updates are fetched and merged (τ). */
   readonly overlapSteps: number
   /** All of them, this one included. */
   readonly peers: number
@@ -61,15 +63,15 @@ export function utilisationOf(cost: ExchangeCost, peer: PeerSettings): Utilisati
   const codecSeconds = parameters * cost.encode + mergeSeconds
   // All but the last one, as far as the lines take as long.
   const decodedMeanwhile = Math.min(downSeconds, (decodeSeconds * (others - 1)) / Math.max(1, others))
-  // Lines work while the processor goes on with inner steps, as far as the method lets it; codecs do not.
-  const hidden = Math.min(upSeconds + downSeconds, overlapSteps * stepSeconds)
-  const onLines = upSeconds + downSeconds - hidden
-  const lost = onLines + codecSeconds - decodedMeanwhile
+  const followSeconds = downSeconds + mergeSeconds - decodedMeanwhile
+  const overlapSeconds = overlapSteps * stepSeconds
+  const lost = upSeconds + parameters * cost.encode + Math.max(0, followSeconds - overlapSeconds)
+  const lostOnLines = upSeconds + Math.max(0, downSeconds - overlapSeconds)
   const steady = computeSeconds / (computeSeconds + lost)
-  const linesAlone = computeSeconds / (computeSeconds + onLines)
+  const linesAlone = computeSeconds / (computeSeconds + lostOnLines)
   const roundSeconds = computeSeconds + lost
   const stateSeconds = (8 * cost.stateBytesPerParameter * parameters) / peer.downBitsPerSecond
-  const catchUpSeconds = catchUp(stateSeconds, roundSeconds, downSeconds + mergeSeconds - decodedMeanwhile)
+  const catchUpSeconds = catchUp(stateSeconds, roundSeconds, followSeconds)
   const overall = steady * Math.max(0, 1 - catchUpSeconds / peer.sessionSeconds)
   return { computeSeconds, upSeconds, downSeconds, codecSeconds, steady, linesAlone, catchUpSeconds, overall }
 }

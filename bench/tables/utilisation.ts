@@ -79,6 +79,14 @@ interface UtilisationAssumptions {
   readonly sessionHours: number
 }
 
+/** What the codec was measured on. */
+interface Measured {
+  readonly model: string
+  readonly rounds: number
+  readonly contributions: number
+  readonly text: string
+}
+
 export async function runUtilisationTable(args: readonly string[]): Promise<void> {
   const { values } = parseArgs({
     args: [...args],
@@ -112,12 +120,16 @@ export async function runUtilisationTable(args: readonly string[]): Promise<void
   const speeches = '../shared/data/speeches'
   // Threads that wait for the next inner step would count as the codec's processor time.
   await using backend = await openBackend({ name: 'cpu', threads: Number(values.threads), spin: false })
-  const options: ExchangeOptions = {
-    backend,
-    text: await textSource(values.data ?? (existsSync(speeches) ? speeches : undefined)),
+  const text = await textSource(values.data ?? (existsSync(speeches) ? speeches : undefined))
+  const measured: Measured = {
     model: values.model ?? (quick ? 'toy' : '3.3M'),
+    rounds: Number(values.rounds ?? (quick ? 2 : 20)),
+    contributions: Math.min(16, Math.max(2, assumptions.peers)),
+    text: text.name,
+  }
+  const options: ExchangeOptions = {
+    ...{ ...measured, backend, text },
     ...{ batchSize: 2, sequenceLength: quick ? 32 : 64 },
-    rounds: Number(values.rounds ?? (quick ? 2 : 10)),
   }
   const figures: UtilisationFigures[] = []
   for (const { label, method } of candidates()) {
@@ -125,7 +137,6 @@ export async function runUtilisationTable(args: readonly string[]): Promise<void
     const cost = await measureExchange(method, options)
     figures.push({ label, cost, sizes: sizesOf(method, cost, assumptions) })
   }
-  const measured = { model: options.model, rounds: options.rounds, text: options.text.name }
   const from = provenance()
   const markdown = utilisationMarkdown(figures, assumptions, measured, from)
   writeWhole(join(folder, 'table-utilisation.md'), markdown)
@@ -165,7 +176,7 @@ function sizesOf(
 function utilisationMarkdown(
   figures: readonly UtilisationFigures[],
   given: UtilisationAssumptions,
-  measured: { readonly model: string; readonly rounds: number; readonly text: string },
+  measured: Measured,
   { date, machine, commit }: Provenance,
 ): string {
   const { peers, upMegabits, downMegabits, tokensPerStep, sessionHours } = given
@@ -207,8 +218,9 @@ function utilisationMarkdown(
     '',
     `${peers} peers at ${downMegabits} Mb/s down and ${upMegabits} Mb/s up. Each computes H steps, encodes, sends its update ` +
       `once, fetches those of the ${peers - 1} others, merges; on one core, one after the other, but that updates are decoded ` +
-      'while others are on the line, and that the method overlaps what it overlaps. A host or mirror with a faster line ' +
-      'passes updates on. “With joining” counts ' +
+      'while others are on the line, and that behind the τ steps of a method that overlaps (on the card) fetching, decoding and ' +
+      'merging are hidden. Encoding and sending never are: a peer goes on when the host has its update. A host or mirror with a ' +
+      'faster line passes updates on. “With joining” counts ' +
       `that a peer stays ${sessionHours} hours on average and begins by fetching the state and whatever is merged meanwhile; “lines alone” leaves the codec out.`,
     '',
     `**Assumed**: cards of ${given.cardFlops / 1e12} TFLOP/s (bfloat16, the consumer class), ${percent(given.modelFlopsShare, 0)} of it ` +
@@ -237,7 +249,9 @@ function utilisationMarkdown(
       costs,
     ),
     '',
-    'Processor time of this process; medians without the first round.',
+    'Processor time of this process, garbage collection included; medians over the second half of the rounds. What adding one up ' +
+      `takes is the difference between merging ${measured.contributions} updates, which are those of earlier rounds as far as there ` +
+      `are enough, and merging one, divided by ${measured.contributions - 1}. Merges clip to the median norm, as in a run.`,
     '',
     '## Published',
     '',

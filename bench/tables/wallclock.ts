@@ -10,7 +10,8 @@ import { noChurn, roundPolicySchema, simulate } from '../../src/run/index.ts'
 import { type Backend, openBackend } from '../../src/runtime/index.ts'
 import { createSyncMethod } from '../../src/sync/index.ts'
 import { measureExchange } from './exchange-cost.ts'
-import { measuredHow } from './loss.ts'
+import { newestCode } from './loss-cells.ts'
+import { measuredHow } from './loss-markdown.ts'
 import { durationText, markdownTable, median, percent, timesText } from './markdown.ts'
 import { measureStep } from './plan.ts'
 import { type Cell, provenance, ResultsFile, writeWhole } from './results.ts'
@@ -52,8 +53,7 @@ export async function runWallclockTable(args: readonly string[]): Promise<void> 
     },
   })
   const replicas = Number(values.replicas)
-  const chosen = new ResultsFile<TrainingKey, TrainingValue>(values.from)
-    .all()
+  const chosen = newestCode(new ResultsFile<TrainingKey, TrainingValue>(values.from).all())
     .filter(({ key }) => key.replicas === replicas || key.method === 'data-parallel')
     .filter(
       ({ key }) => key.optimiser.learningRate === methodCase(key.method, key.model).optimiser.learningRate,
