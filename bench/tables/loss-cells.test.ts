@@ -10,7 +10,6 @@ import {
   type TrainingCell,
 } from './loss-cells.ts'
 import { lossMarkdown } from './loss-markdown.ts'
-import { codeVersion } from './results.ts'
 import { methodCase } from './settings.ts'
 import { type TrainingKey, trainingKey } from './training-cell.ts'
 
@@ -53,13 +52,12 @@ describe('the cells of table 1', () => {
 
   test('are of today’s code where there is one, else the newest, which is then named', () => {
     const [old, older] = [
-      cell('diloco', { code: 'old' }, '2026-01-03T00:00Z'),
-      cell('diloco', { code: 'older' }, '2026-01-02T00:00Z'),
+      cell('diloco', { bits: 'old' }, '2026-01-03T00:00Z'),
+      cell('diloco', { bits: 'older' }, '2026-01-02T00:00Z'),
     ]
     expect(comparableCells([old, older], scope)).toEqual([old])
     expect(changedSince([old])).toEqual(['diloco'])
     const today = cell('diloco')
-    expect(today.key.code).toBe(codeVersion('diloco.ts'))
     expect(comparableCells([old, today, older], scope)).toEqual([today])
     expect(changedSince([today])).toEqual([])
     expect(lossMarkdown([old], nothing)).toContain('The code of all methods has changed since')
@@ -71,7 +69,7 @@ describe('the cells of table 1', () => {
     const { sync } = cell('sparse-loco').key
     if (sync.method !== 'sparse-loco') throw new TypeError(sync.method)
     const { average: _default, ...before } = sync
-    const old = cell('sparse-loco', { sync: before as typeof sync, code: 'old' })
+    const old = cell('sparse-loco', { sync: before as typeof sync, bits: 'old' })
     const today = cell('sparse-loco', { seed: 2 })
     expect(deviations(old)).toEqual([])
     expect(comparableCells([old, cell('sparse-loco')], scope)).toHaveLength(1)

@@ -1,10 +1,11 @@
 /**
  * Which cells stand in Table 1: all that the results hold for one text, model and shape, whatever was asked for last. A
- * cell whose code has changed since stands until it is measured again, and is named.
+ * cell whose method gives other numbers since stands until it is measured again, and is named.
  */
 import { syncSettingsSchema } from '../../src/sync/index.ts'
 import { optimiserSchema } from '../../src/train/index.ts'
-import { type Cell, codeVersion, identityOf } from './results.ts'
+import { methodBits } from './method-bits.ts'
+import { type Cell, identityOf } from './results.ts'
 import { methodCase, methodNames, soloMethods } from './settings.ts'
 import type { TrainingKey, TrainingValue } from './training-cell.ts'
 
@@ -33,10 +34,10 @@ export function comparableCells(cells: readonly TrainingCell[], scope: Scope): r
   ).toSorted((a, b) => compare(rank(a), rank(b)))
 }
 
-/** Of cells that differ in their code alone, the one of today's code, or else the one that was measured last. */
+/** Of cells that differ in their numbers alone, the one of today's code, or else the one that was measured last. */
 export function newestCode(cells: readonly TrainingCell[]): readonly TrainingCell[] {
   const isToday = todaysCode()
-  const groups = Map.groupBy(cells, ({ key }) => identityOf({ ...key, ...filledIn(key), code: undefined }))
+  const groups = Map.groupBy(cells, ({ key }) => identityOf({ ...key, ...filledIn(key), bits: undefined }))
   return [...groups.values()].map((group) =>
     group.reduce((kept, each) => {
       const [was, is] = [isToday(kept), isToday(each)]
@@ -46,18 +47,20 @@ export function newestCode(cells: readonly TrainingCell[]): readonly TrainingCel
   )
 }
 
-/** Methods with a cell that was measured with other code than today's. */
+/** Methods with a cell that was measured when they gave other numbers. */
 export function changedSince(cells: readonly TrainingCell[]): readonly string[] {
   const isToday = todaysCode()
   return [...new Set(cells.filter((cell) => !isToday(cell)).map(({ key }) => key.method))]
 }
 
 function todaysCode(): (cell: TrainingCell) => boolean {
-  const codes = new Map<string, string>()
-  return ({ key: { method, code } }) => {
-    if (!methodNames.includes(method)) return false
-    if (!codes.has(method)) codes.set(method, codeVersion(`${methodCase(method).source}.ts`))
-    return codes.get(method) === code
+  const known = new Map<string, string>()
+  return ({ key }) => {
+    if (!methodNames.includes(key.method)) return false
+    const { sync } = filledIn(key)
+    const settings = identityOf(sync)
+    if (!known.has(settings)) known.set(settings, methodBits(sync))
+    return known.get(settings) === key.bits
   }
 }
 

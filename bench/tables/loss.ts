@@ -137,10 +137,11 @@ export function missingReferences(options: LossOptions): readonly TrainingKey[] 
   const asked = new Set(keysOf(options).map(identityOf))
   const there = referencesOf(cellsOf(options)).map(({ key }) => key.seed)
   const given = { model, text: text.name, replicas: 1, shape }
+  const key = trainingKey(methodCase(baseline, model), { ...given, seed: 1 })
   return seeds
     .filter((seed) => !there.includes(seed))
-    .map((seed) => trainingKey(methodCase(baseline, model), { ...given, seed }))
-    .filter((key) => !asked.has(identityOf(key)))
+    .map((seed) => ({ ...key, seed }))
+    .filter((each) => !asked.has(identityOf(each)))
 }
 
 /**
@@ -149,15 +150,15 @@ export function missingReferences(options: LossOptions): readonly TrainingKey[] 
  */
 export function keysOf(options: LossOptions): readonly TrainingKey[] {
   const { methods, replicas, seeds, model, shape, rateFactors, text } = options
+  const keys = methods.map((name) =>
+    trainingKey(methodCase(name, model), { model, text: text.name, replicas: 1, seed: 1, shape }),
+  )
   return seeds.flatMap((seed) =>
-    methods.flatMap((name) =>
-      (soloMethods.has(name) ? [1] : replicas).flatMap((count) =>
+    keys.flatMap((key) =>
+      (soloMethods.has(key.method) ? [1] : replicas).flatMap((count) =>
         rateFactors.map((factor) => {
-          const method = methodCase(name, model)
-          const learningRate = method.optimiser.learningRate * factor
-          const optimiser = { ...method.optimiser, learningRate }
-          const given = { model, text: text.name, replicas: count, seed, shape }
-          return trainingKey({ ...method, optimiser }, given)
+          const learningRate = key.optimiser.learningRate * factor
+          return { ...key, optimiser: { ...key.optimiser, learningRate }, replicas: count, seed }
         }),
       ),
     ),

@@ -20,8 +20,13 @@ export function methodBits(sync: SyncSettings): string {
   const method = createSyncMethod(sync)
   const hash = createHash('sha256')
   const random = seededRandom('method bits')
-  const normals = (scale: number): Float32Array =>
-    Float32Array.from({ length: layout.totalSize }, () => scale * random.nextNormal())
+  const drawn = Float32Array.from({ length: layout.totalSize }, () => random.nextNormal())
+  let turns = 0
+  /** The same values in another order each time. */
+  const normals = (scale: number): Float32Array => {
+    turns += 1
+    return drawn.map((_, i) => scale * drawn[(i + 7919 * turns) % drawn.length]!)
+  }
   const start = method.createState(layout, normals(0.02))
   const swarm = peers.map((name) => ({ name, state: start, local: method.createLocal(layout) }))
   // A host where peers differ: it merges for nobody in particular.

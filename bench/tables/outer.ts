@@ -53,9 +53,10 @@ export async function runOuterTable(args: readonly string[]): Promise<void> {
       const diloco = methodCase('diloco', model)
       return [
         trainingKey(methodCase('data-parallel', model), { ...given, replicas: 1 }),
-        ...numbers(values.replicas).flatMap((replicas) =>
-          grid.map((sync) => trainingKey({ ...diloco, sync }, { ...given, replicas })),
-        ),
+        ...grid.flatMap((sync) => {
+          const key = trainingKey({ ...diloco, sync }, { ...given, replicas: 1 })
+          return numbers(values.replicas).map((replicas) => ({ ...key, replicas }))
+        }),
       ]
     }),
   )

@@ -1,15 +1,14 @@
 /**
  * Results that survive an interruption: one JSON file per table with a cell for everything that was measured, written
- * after each cell. A cell is known by all that it depends on, the code of its method included; one that is there
- * already is not measured again, and one whose code has changed since is.
+ * after each cell. A cell is known by all that it depends on, the numbers that its method's code comes to included; one that is
+ * there already is not measured again, and one whose method gives other numbers since is.
  */
 
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
-import { stripTypeScriptTypes } from 'node:module'
 import { availableParallelism, cpus } from 'node:os'
-import { dirname, join } from 'node:path'
+import { dirname } from 'node:path'
 
 /** Where and from what a cell was measured. */
 export interface Provenance {
@@ -80,35 +79,6 @@ export function identityOf(value: unknown): string {
     .update(JSON.stringify(sorted(value)))
     .digest('hex')
     .slice(0, 24)
-}
-
-/**
- * A digest of a file of src/sync and of all that it imports from there: the code that a method consists of. Types and
- * lines of comment do not count, so that explaining something better leaves a table's cells alone.
- */
-export function codeVersion(
-  file: string,
-  folder: string = join(import.meta.dirname, '..', '..', 'src', 'sync'),
-): string {
-  const seen = new Map<string, string>()
-  const visit = (name: string): void => {
-    if (seen.has(name)) return
-    const text = codeOf(readFileSync(join(folder, name), 'utf8'))
-    seen.set(name, text)
-    for (const [, next] of text.matchAll(/from '\.\/([^'/]+)'/g)) visit(next!)
-  }
-  visit(file)
-  const hash = createHash('sha256')
-  for (const name of [...seen.keys()].toSorted()) hash.update(`${name}\0${seen.get(name)}\0`)
-  return hash.digest('hex').slice(0, 12)
-}
-
-function codeOf(source: string): string {
-  const lines = stripTypeScriptTypes(source).split('\n')
-  return lines
-    .map((line) => line.replace(/\s+/g, ' ').trim())
-    .filter((line) => line !== '' && !/^(?:\/\/|\/\*|\*)/.test(line))
-    .join('\n')
 }
 
 export function provenance(): Provenance {

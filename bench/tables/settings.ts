@@ -21,8 +21,6 @@ import { type OptimiserSettings, optimiserSchema } from '../../src/train/index.t
 
 export interface MethodCase {
   readonly name: string
-  /** Where its code begins, in src/sync. */
-  readonly source: string
   readonly sync: SyncSettings
   readonly optimiser: OptimiserSettings
 }
@@ -36,7 +34,6 @@ interface Given {
   readonly kind?: 'adamw' | 'muon'
   /** Its learning rate: of smaller models, and of the one with 3.3M parameters. */
   readonly rates: readonly [small: number, large: number]
-  readonly source?: string
 }
 
 const adamw = (small: number): Pick<Given, 'rates'> => ({ rates: [small, small / 3] })
@@ -53,7 +50,6 @@ const given: Readonly<Record<string, Given>> = {
   'sparse-overlap': {
     sync: { method: 'sparse-loco', innerSteps, overlapSteps: 1 },
     ...adamw(9e-3),
-    source: 'sparse-loco',
   },
   decoupled: { sync: { method: 'decoupled', innerSteps, ...outer }, ...adamw(3e-3) },
   noloco: {
@@ -67,19 +63,17 @@ const given: Readonly<Record<string, Given>> = {
   'streaming-muon': {
     sync: { method: 'streaming-diloco', innerSteps: 32, ...outer, encoding: 'int2' },
     ...muon,
-    source: 'streaming-diloco',
   },
-  'sparse-muon': { sync: { method: 'sparse-loco', innerSteps }, ...muon, source: 'sparse-loco' },
+  'sparse-muon': { sync: { method: 'sparse-loco', innerSteps }, ...muon },
   muon: {
     sync: {
       ...{ method: 'diloco', innerSteps, encoding: 'float32' },
       ...{ outerLearningRate: 1, outerMomentum: 0 },
     },
     ...muon,
-    source: 'diloco',
   },
   demo: { sync: { method: 'demo' }, rates: [3e-3, 3e-3] },
-  distro: { sync: { method: 'distro' }, rates: [1e-3, 1e-3], source: 'demo' },
+  distro: { sync: { method: 'distro' }, rates: [1e-3, 1e-3] },
 }
 
 export const methodNames: readonly string[] = Object.keys(given)
@@ -93,12 +87,12 @@ export function methodCase(name: string, model = '0.4M'): MethodCase {
   if (found === undefined) {
     throw new Error(`There is no method “${name}”; choose from ${methodNames.join(', ')}.`)
   }
-  const { sync, kind = 'adamw', rates, source = name } = found
+  const { sync, kind = 'adamw', rates } = found
   const optimiser = { kind, learningRate: rates[model === '3.3M' ? 1 : 0] }
   const inner = optimiserSchema.parse(optimiser)
   // Data parallelism has its optimiser in the merge.
   const merged = sync.method === 'data-parallel' ? { ...sync, optimiser } : sync
-  return { name, source, sync: syncSettingsSchema.parse(merged), optimiser: inner }
+  return { name, sync: syncSettingsSchema.parse(merged), optimiser: inner }
 }
 
 export interface ModelCase {

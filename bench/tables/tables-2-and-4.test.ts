@@ -23,7 +23,7 @@ function cell(
         method: 'diloco',
         sync,
         optimiser,
-        code: 'code',
+        bits: 'bits',
         model: '0.4M',
         text: 'text',
         replicas: 1,

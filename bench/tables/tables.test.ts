@@ -16,7 +16,7 @@ import {
 } from './loss.ts'
 import { lossCharts, lossMarkdown } from './loss-markdown.ts'
 import { medianAndSpread } from './markdown.ts'
-import { codeVersion, identityOf, ResultsFile } from './results.ts'
+import { identityOf, ResultsFile } from './results.ts'
 import { methodCase, methodNames } from './settings.ts'
 import { lineChart, roundStep } from './svg.ts'
 import {
@@ -94,21 +94,6 @@ describe('a file of results', () => {
   test('knows equal keys by their values, not by the order of their fields', () => {
     expect(identityOf({ a: 1, b: { c: [1, 2], d: 2 } })).toBe(identityOf({ b: { d: 2, c: [1, 2] }, a: 1 }))
     expect(identityOf({ a: [1, 2] })).not.toBe(identityOf({ a: [2, 1] }))
-  })
-
-  test('takes a method’s code to be its file and all that it imports there, without types and comments', () => {
-    writeFileSync(join(folder, 'method.ts'), "import { one } from './one.ts'\n")
-    writeFileSync(join(folder, 'one.ts'), 'export const one = 1\n')
-    writeFileSync(join(folder, 'other.ts'), 'export const other = 1\n')
-    const before = codeVersion('method.ts', folder)
-    writeFileSync(join(folder, 'other.ts'), 'export const other = 2\n')
-    expect(codeVersion('method.ts', folder)).toBe(before)
-    writeFileSync(join(folder, 'one.ts'), '/** The first. */\nexport const one: number = 1\n')
-    expect(codeVersion('method.ts', folder)).toBe(before)
-    writeFileSync(join(folder, 'one.ts'), 'export const one = 2\n')
-    expect(codeVersion('method.ts', folder)).not.toBe(before)
-    for (const name of methodNames)
-      expect(codeVersion(`${methodCase(name).source}.ts`)).toMatch(/^[0-9a-f]{12}$/)
   })
 })
 

@@ -13,7 +13,7 @@ import { nodeFiles, trainTogether } from '../../src/run/index.ts'
 import type { Backend } from '../../src/runtime/index.ts'
 import { createSyncMethod, type SyncSettings } from '../../src/sync/index.ts'
 import { type OptimiserSettings, scheduleSchema, type TrainerSettings } from '../../src/train/index.ts'
-import { codeVersion } from './results.ts'
+import { methodBits } from './method-bits.ts'
 import { type MethodCase, modelCase } from './settings.ts'
 
 /** All that a cell depends on. */
@@ -21,7 +21,8 @@ export interface TrainingKey {
   readonly method: string
   readonly sync: SyncSettings
   readonly optimiser: OptimiserSettings
-  readonly code: string
+  /** What its code comes to (method-bits.ts). */
+  readonly bits: string
   readonly model: string
   /** Name and size of the text. */
   readonly text: string
@@ -92,13 +93,13 @@ export function trainingKey(
   method: MethodCase,
   given: Pick<TrainingKey, 'model' | 'text' | 'replicas' | 'seed' | 'shape'>,
 ): TrainingKey {
-  const { name, sync, optimiser, source } = method
+  const { name, sync, optimiser } = method
   const { model, text, replicas, seed, shape } = given
   return {
     method: name,
     sync,
     optimiser,
-    code: codeVersion(`${source}.ts`),
+    bits: methodBits(sync),
     model,
     text,
     replicas,

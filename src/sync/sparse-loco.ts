@@ -93,8 +93,10 @@ export function sparseLoco(
     },
     parameters: (state) => state.parameters,
     createLocal: (layout) => ({ layout, memory: new Float32Array(layout.totalSize) }),
-    startRound: ({ parameters }, _, own) =>
-      own === undefined || own.now === own.handedIn ? parameters : withProgress(parameters, own),
+    startRound: ({ parameters }, _, own) => {
+      const wentOn = overlapSteps > 0 && own !== undefined && own.now !== own.handedIn
+      return wentOn ? withProgress(parameters, own) : parameters
+    },
 
     encodeUpdate: inParts(function* (input, layout) {
       requireSize(input.values, layout)
