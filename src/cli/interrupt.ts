@@ -7,12 +7,16 @@ import { exitCodes, Interrupted } from './failures.ts'
 
 export interface Interruption extends Disposable {
   readonly signal: AbortSignal
+  /** The same clean stop for another reason; the first Ctrl-C after it is still the first. */
+  stop(reason: Error): void
 }
 
 export function listenForInterrupt(process: NodeJS.Process, onFirst: () => void): Interruption {
   const controller = new AbortController()
+  let asked = false
   const onSignal = (): void => {
-    if (controller.signal.aborted) process.exit(exitCodes.interrupted)
+    if (asked) process.exit(exitCodes.interrupted)
+    asked = true
     onFirst()
     controller.abort(new Interrupted())
   }
@@ -20,6 +24,7 @@ export function listenForInterrupt(process: NodeJS.Process, onFirst: () => void)
   for (const signal of signals) process.on(signal, onSignal)
   return {
     signal: controller.signal,
+    stop: (reason) => controller.abort(reason),
     [Symbol.dispose]: () => {
       for (const signal of signals) process.off(signal, onSignal)
     },

@@ -6,6 +6,7 @@ import { inspect } from 'node:util'
 import { CommanderError } from 'commander'
 import { describeFailure, exitCodes, usageError } from './failures.ts'
 import { listenForInterrupt } from './interrupt.ts'
+import { watchOutput } from './lost-output.ts'
 import { createOutput } from './output.ts'
 import { createProgram } from './program.ts'
 
@@ -13,12 +14,10 @@ const debug = process.argv.includes('--debug')
 const json = process.argv.includes('--json')
 const output = createOutput({ json }, process)
 
-// A reader that leaves early (`| head`) is no failure.
-for (const stream of [process.stdout, process.stderr]) {
-  stream.on('error', (error: NodeJS.ErrnoException) =>
-    process.exit(error.code === 'EPIPE' ? 0 : exitCodes.failure),
-  )
-}
+const interruption = listenForInterrupt(process, () =>
+  output.note('Stopping; press Ctrl-C again to leave at once.'),
+)
+const lost = watchOutput(process, interruption.stop)
 
 if (process.argv.includes('--leave-with-parent')) leaveWithParent()
 process.exitCode = await run()
@@ -34,34 +33,38 @@ function leaveWithParent(): void {
 }
 
 async function run(): Promise<number> {
-  using interruption = listenForInterrupt(process, () =>
-    output.note('Stopping; press Ctrl-C again to leave at once.'),
-  )
+  using listening = interruption
   try {
     const { nodeFiles } = await import('../run/index.ts')
     await createProgram({
       output,
-      signal: interruption.signal,
+      signal: listening.signal,
       files: nodeFiles(),
       workingFolder: process.cwd(),
     }).parseAsync(process.argv)
-    return 0
   } catch (thrown) {
-    if (thrown instanceof CommanderError && thrown.exitCode === 0) return 0
-    return report(thrown instanceof CommanderError ? fromCommander(thrown) : thrown)
+    if (!(thrown instanceof CommanderError)) return report(thrown)
+    if (thrown.exitCode !== 0) return report(fromCommander(thrown))
   }
+  await lost.settled()
+  return lost.failure === undefined ? 0 : report(lost.failure)
 }
 
-function report(thrown: unknown): number {
+async function report(thrown: unknown): Promise<number> {
   const failure = describeFailure(thrown)
+  const interrupted = failure.exitCode === exitCodes.interrupted
   output.event({
     event: 'error',
     code: failure.code,
     message: failure.message,
     remedy: failure.remedy ?? null,
   })
-  output.note(failure.remedy === undefined ? failure.message : `${failure.message}\n  → ${failure.remedy}`)
-  if (debug && failure.exitCode !== exitCodes.interrupted) process.stderr.write(`${inspect(thrown)}\n`)
+  if (interrupted && lost.readerLeft) return failure.exitCode // `| head` is no news
+  const text = failure.remedy === undefined ? failure.message : `${failure.message}\n  → ${failure.remedy}`
+  output.note(text)
+  await lost.settled()
+  if (lost.failure !== undefined) output.line(text) // one of the two came through
+  if (debug && !interrupted) process.stderr.write(`${inspect(thrown)}\n`)
   return failure.exitCode
 }
 
