@@ -133,6 +133,12 @@ describe('writing', () => {
     expect(readdirSync(folder)).toEqual(['taken'])
   })
 
+  test.runIf(process.platform === 'linux')('below a folder that the system cannot make ends', async () => {
+    await expect(files.write('/proc/none/deep/file', [bytesOf('x')])).rejects.toMatchObject({
+      code: 'file/not-found',
+    })
+  })
+
   test('removes files and folders; what is not there is no error', async () => {
     await files.write(join(folder, 'a', 'b'), [bytesOf('x')])
     await files.remove(join(folder, 'a'))

@@ -87,7 +87,7 @@ async function readBytes(path: string, range?: { offset: number; length: number 
 
 async function replaceFile(path: string, chunks: Iterable<Uint8Array>): Promise<void> {
   const folder = dirname(path)
-  await mkdir(folder, { recursive: true })
+  await makeFolder(folder)
   const temporary = `${path}.${crypto.randomUUID().slice(0, 8)}.part`
   try {
     await using file = await open(temporary, 'wx')
@@ -100,6 +100,31 @@ async function replaceFile(path: string, chunks: Iterable<Uint8Array>): Promise<
     throw thrown
   }
   await syncFolder(folder)
+}
+
+/**
+ * Makes a folder and those above it, and gives the first that was not there. Node's own recursive mkdir never ends
+ * where the system says of a folder that is there that it is not, as in /proc.
+ */
+export async function makeFolder(path: string): Promise<string | undefined> {
+  const attempt = async (): Promise<string | undefined> => {
+    try {
+      await mkdir(path)
+      return path
+    } catch (thrown) {
+      if ((await stat(path).catch(() => undefined))?.isDirectory() === true) return undefined
+      throw thrown
+    }
+  }
+  try {
+    return await attempt()
+  } catch (thrown) {
+    const parent = dirname(path)
+    if (codeOf(thrown) !== 'ENOENT' || parent === path) throw thrown
+    const first = await makeFolder(parent)
+    const made = await attempt()
+    return first ?? made
+  }
 }
 
 async function writeAll(file: FileHandle, bytes: Uint8Array): Promise<void> {
