@@ -218,6 +218,39 @@ test.concurrent('options and places that cannot be meant', async () => {
   expectRefusal(await runCli(['replay', 'nats://127.0.0.1:4222']), 2, /names no run/, /RUN/)
 })
 
+describe('places that are a file, or below one', () => {
+  const host = identityFromSeed(new Uint8Array(32).fill(7)).peerId
+  const link = async (): Promise<string> =>
+    encodeJoinLink({
+      runId: await cidOf(Uint8Array.of(1), 'dag-cbor'),
+      ...{ host, addresses: [`/ip4/127.0.0.1/tcp/9/p2p/${host}`] },
+    })
+
+  test.concurrent('for the checkpoint are refused before anything else is done', async () => {
+    // Without data: that would be noticed next.
+    const file = await runFile('nowhere-to-put', tinyRun)
+    for (const place of [text, join(text, 'below', 'it')]) {
+      for (const command of [
+        ['train', file],
+        ['host', file, '--home', at('h1')],
+        ['join', await link()],
+        ['demo'],
+      ]) {
+        const result = await runCli([...command, '--out', place])
+        expectRefusal(result, 1, /text\.txt(\/below\/it)?” is a file, not a folder/, 'path')
+      }
+    }
+  })
+
+  test.concurrent('for the home folder are refused', async () => {
+    const file = await runFile('homeless', tinyRun)
+    for (const command of [['host', file, '--out', at('o7')], ['join', await link()], ['relay']]) {
+      expectRefusal(await runCli([...command, '--home', text]), 1, /text\.txt” is a file/, 'path')
+    }
+    expect(await readdir(folder.path)).not.toContain('o7')
+  })
+})
+
 test.concurrent('in JSON the error is the last line', async () => {
   const { code, last } = await runCli(['score', at('no-checkpoint'), '--text', 'x', '--json'])
   expect(code).toBe(1)

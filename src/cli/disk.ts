@@ -1,12 +1,43 @@
 /**
  * Looking at the disk before the work rather than after it, and naming files by their content.
  */
-import { createHash } from 'node:crypto'
+import { createHash, randomUUID } from 'node:crypto'
 import { createReadStream } from 'node:fs'
-import { statfs } from 'node:fs/promises'
-import { dirname, resolve } from 'node:path'
+import { rm, rmdir, statfs, writeFile } from 'node:fs/promises'
+import { dirname, join, resolve } from 'node:path'
 import { type Cid, cidOfDigest, GroundswellError, takingTurns } from '../core/index.ts'
+import { makeFolder, withFileErrors } from '../run/index.ts'
 import { formatBytes } from './format.ts'
+
+/**
+ * Makes a folder and tries to write into it, so that hours of work do not end where they cannot be put. What was made
+ * for it goes again at the end if nothing came to lie there.
+ * @param folder an absolute path
+ * @throws GroundswellError of `file/`
+ */
+export async function claimFolder(folder: string): Promise<AsyncDisposable> {
+  const first = await withFileErrors(folder, () => makeFolder(folder))
+  const removeEmpty = async (): Promise<void> => {
+    if (first === undefined) return
+    for (let at = folder; ; at = dirname(at)) {
+      const removed = await rmdir(at).then(
+        () => true,
+        () => false, // it holds something
+      )
+      if (!removed || at === first) return
+    }
+  }
+  try {
+    const probe = join(folder, `.probe.${randomUUID().slice(0, 8)}.part`)
+    await withFileErrors(folder, () =>
+      writeFile(probe, '?', { flag: 'wx' }).finally(() => rm(probe, { force: true })),
+    )
+  } catch (thrown) {
+    await removeEmpty()
+    throw thrown
+  }
+  return { [Symbol.asyncDispose]: removeEmpty }
+}
 
 /**
  * Refuses to begin what could not be saved.

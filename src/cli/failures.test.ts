@@ -49,6 +49,14 @@ describe('whatever is thrown becomes one sentence, a way out and an exit code', 
     })
   })
 
+  test('a file where a folder is to be made is no bug', () => {
+    const inTheWay = systemError('EEXIST', { path: '/x/y', syscall: 'mkdir' })
+    expect(describeFailure(inTheWay)).toMatchObject({
+      code: 'file/not-folder',
+      message: '“/x/y” is a file, not a folder.',
+    })
+  })
+
   test('messages are one line, and a bug says that it is one', () => {
     const failure = describeFailure(new TypeError('a\n  b'))
     expect(failure.message).toBe('Unexpected error: a b')

@@ -110,7 +110,16 @@ const systemErrors: Record<string, { code: string; message: string; remedy: stri
     remedy: 'Choose another place with --out.',
   },
   ENOENT: { code: 'file/not-found', message: 'There is no file or folder %.', remedy: 'Check the path.' },
-  ENOTDIR: { code: 'file/not-found', message: '% is not a folder.', remedy: 'Check the path.' },
+  ENOTDIR: {
+    code: 'file/not-found',
+    message: 'A part of the path % is a file, not a folder.',
+    remedy: 'Check the path.',
+  },
+  EEXIST: {
+    code: 'file/not-folder',
+    message: '% is a file, not a folder.',
+    remedy: 'Choose another place.',
+  },
   EISDIR: { code: 'file/is-folder', message: '% is a folder, not a file.', remedy: 'Check the path.' },
   EADDRINUSE: {
     code: 'network/port-in-use',

@@ -3,9 +3,10 @@
  * names the owner, and one whose process is gone does not count. A number is not enough of a name: it is given again,
  * and in a container that is started anew often to the very process that looks.
  */
-import { mkdir, open, readFile, rm } from 'node:fs/promises'
+import { open, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { GroundswellError } from '../core/index.ts'
+import { makeFolder, withFileErrors } from '../run/index.ts'
 
 export interface Home extends AsyncDisposable {
   readonly folder: string
@@ -33,7 +34,7 @@ export async function openFreeHome(folder: string): Promise<Home> {
 }
 
 async function tryHome(folder: string): Promise<Home | undefined> {
-  await mkdir(folder, { recursive: true })
+  await withFileErrors(folder, () => makeFolder(folder))
   const lock = join(folder, 'lock')
   for (let attempt = 0; attempt < 2; attempt++) {
     try {

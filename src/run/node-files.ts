@@ -10,11 +10,11 @@ import { type FileEntry, type Files, fileNotFound, GroundswellError, messageOf }
 /** Files of this machine. Relative paths start at the working directory. */
 export function nodeFiles(): Files {
   return {
-    list: (path) => guarded(path, () => listFiles(path)),
-    read: (path, range) => guarded(path, () => readBytes(path, range)),
-    write: (path, chunks) => guarded(path, () => replaceFile(path, chunks)),
+    list: (path) => withFileErrors(path, () => listFiles(path)),
+    read: (path, range) => withFileErrors(path, () => readBytes(path, range)),
+    write: (path, chunks) => withFileErrors(path, () => replaceFile(path, chunks)),
     exists: (path) =>
-      guarded(path, () =>
+      withFileErrors(path, () =>
         stat(path).then(
           () => true,
           (thrown: unknown) => {
@@ -23,7 +23,7 @@ export function nodeFiles(): Files {
           },
         ),
       ),
-    remove: (path) => guarded(path, () => rm(path, { recursive: true, force: true })),
+    remove: (path) => withFileErrors(path, () => rm(path, { recursive: true, force: true })),
   }
 }
 
@@ -43,7 +43,7 @@ async function listFiles(path: string): Promise<FileEntry[]> {
     const real = await realpath(folder)
     if (visited.has(real)) return
     visited.add(real)
-    const names = await guarded(folder, () => readdir(folder))
+    const names = await withFileErrors(folder, () => readdir(folder))
     const entries = await Promise.all(
       names.map(async (name) => {
         const entry = folder === '.' ? name : `${folder.replace(/\/$/, '')}/${name}`
@@ -148,7 +148,8 @@ function withSlashes(path: string): string {
   return sep === '/' ? path : path.replaceAll(sep, '/')
 }
 
-async function guarded<Result>(path: string, work: () => Promise<Result>): Promise<Result> {
+/** Lets what the system says of a path be said as an error that names it and the way out. */
+export async function withFileErrors<Result>(path: string, work: () => Promise<Result>): Promise<Result> {
   try {
     return await work()
   } catch (thrown) {
@@ -174,6 +175,7 @@ function fileError(path: string, cause: unknown): unknown {
   switch (codeOf(cause)) {
     case 'ENOENT':
       return fileNotFound(path, cause)
+    case 'EEXIST': // a folder was to be made
     case 'ENOTDIR':
       return say('not-found', `A part of the path “${path}” is a file, not a folder.`, 'Check the path.')
     case 'EISDIR':

@@ -14,6 +14,7 @@ import { collectCorpus, findInstalledPackages } from '../demo/corpus.ts'
 import { DemoSwarm, type SwarmResult } from '../demo/swarm.ts'
 import { renderSwarm, summariseSwarm } from '../demo/table.ts'
 import { demoSettings } from '../demo-settings.ts'
+import { claimFolder } from '../disk.ts'
 import { formatBytes, formatCount, formatDuration, formatLoss, printable } from '../format.ts'
 import { createProgress } from '../progress.ts'
 
@@ -23,6 +24,8 @@ const plainEveryMs = 10_000
 export async function demo(context: CommandContext, options: DemoCommandLine): Promise<void> {
   const { output, signal } = context
   const started = performance.now()
+  const out = absolute(context, options.out)
+  await using _claim = await claimFolder(out)
   const workFolder = await mkdtemp(join(tmpdir(), 'groundswell-demo-'))
   try {
     const rounds = options.rounds ?? demoSettings.rounds
@@ -35,7 +38,7 @@ export async function demo(context: CommandContext, options: DemoCommandLine): P
       backend,
       runFile,
       workFolder,
-      out: absolute(context, options.out),
+      out,
       rounds,
     })
     const solo = await trainAlone(context, { runFile, workFolder, backend, rounds })

@@ -34,7 +34,7 @@ import {
 import type { CheckpointLoss } from '../checkpoint-loss.ts'
 import type { HostCommandLine } from '../command-lines.ts'
 import { absolute, type CommandContext, loadRunFile } from '../context.ts'
-import { checkRoom, cidOfFile } from '../disk.ts'
+import { checkRoom, cidOfFile, claimFolder } from '../disk.ts'
 import { formatBytes, formatCount, formatLoss } from '../format.ts'
 import { openHome } from '../home.ts'
 import { openKeep } from '../keep.ts'
@@ -57,6 +57,7 @@ export async function host(context: CommandContext, path: string, options: HostC
   const { output, files, signal } = context
   const run = await loadRunFile(context, path, options)
   const out = absolute(context, run.out!)
+  await using _claim = await claimFolder(out)
   await using owned = await openHome(absolute(context, options.home ?? join('runs', run.run.name)))
   const home = owned.folder
   const random = (into: Uint8Array<ArrayBuffer>): Uint8Array => crypto.getRandomValues(into)

@@ -31,6 +31,7 @@ import {
 import { openChosenBackend } from '../backend.ts'
 import type { JoinCommandLine } from '../command-lines.ts'
 import { absolute, type CommandContext } from '../context.ts'
+import { claimFolder } from '../disk.ts'
 import { usageError } from '../failures.ts'
 import { formatBytes, formatCount, formatLoss } from '../format.ts'
 import { openFreeHome, openHome } from '../home.ts'
@@ -53,6 +54,7 @@ export async function join(context: CommandContext, text: string, options: JoinC
       'Choose another folder with --out.',
     )
   }
+  await using _claim = out === undefined ? undefined : await claimFolder(out)
   await using home =
     options.home === undefined
       ? await openFreeHome(absolute(context, joinPath('runs', `peer-${link.runId.slice(-10)}`)))

@@ -9,7 +9,7 @@ import { evaluateOn, localRun, saveTrainingState, Trainer, type TrainingProgress
 import { openChosenBackend } from '../backend.ts'
 import type { TrainCommandLine } from '../command-lines.ts'
 import { absolute, type CommandContext, loadRunFile } from '../context.ts'
-import { checkRoom, cidOfFile } from '../disk.ts'
+import { checkRoom, cidOfFile, claimFolder } from '../disk.ts'
 import { formatCount, formatDuration, formatLoss } from '../format.ts'
 import type { Output } from '../output.ts'
 import { prepareRun } from '../prepare.ts'
@@ -24,6 +24,7 @@ export async function train(context: CommandContext, path: string, options: Trai
   const { output, files, signal } = context
   const run = await loadRunFile(context, path, options)
   const out = absolute(context, run.out!)
+  await using _claim = await claimFolder(out)
   const share = options.share ?? { replica: 0, replicas: 1 }
   const prepared = await prepareRun(context, run)
   const { config, dataset, tokenizer } = prepared
