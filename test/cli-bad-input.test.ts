@@ -103,6 +103,17 @@ describe('run files', () => {
     expectRefusal(result, 2, '3 attention heads do not divide the hidden size 100', /./)
   })
 
+  test.concurrent('of a model that no machine holds', async () => {
+    const model =
+      'model: { layers: 1024, hiddenSize: 16777216, attentionHeads: 1, intermediateSize: 16777216 }'
+    const file = await runFile('huge', model)
+    const places = ['--data', text, '--out', at('o8')]
+    const refused = /2017\d{6}G parameters needs \d+ TB of memory \(4 bytes each.*and this machine has/
+    expectRefusal(await runCli(['train', file, ...places]), 1, refused, 'model.layers')
+    expectRefusal(await runCli(['host', file, ...places, '--home', at('h2')]), 1, refused, 'model.layers')
+    expect(await readdir(folder.path)).not.toContain('o8')
+  })
+
   test.concurrent('that are a picture', async () => {
     const file = await folder.write('binary.yaml', Uint8Array.of(0xff, 0xfe, 0, 1, 2))
     expectRefusal(await runCli(['train', file]), 2, /binary\.yaml/, /./)

@@ -35,7 +35,12 @@ export interface PreparedRun {
   readonly parameters: Parameters
 }
 
-export async function prepareRun(context: CommandContext, run: RunFile): Promise<PreparedRun> {
+/** @param fits throws where this machine has no place for the model; asked before the parameters are made */
+export async function prepareRun(
+  context: CommandContext,
+  run: RunFile,
+  fits: (config: LlamaConfig) => Promise<void> = async () => {},
+): Promise<PreparedRun> {
   const { files, output, signal } = context
   const { path, field, heldOutFraction } = run.data
   if (path === undefined) {
@@ -43,6 +48,8 @@ export async function prepareRun(context: CommandContext, run: RunFile): Promise
   }
   const corpus = await loadDocuments(files, path, { field, signal })
   const start = await startingPoint(context, run, corpus)
+  await fits(start.config)
+  const parameters = start.parameters()
   const built = await buildDataset({
     documents: corpus.documents,
     tokenizer: start.tokenizer,
@@ -67,10 +74,10 @@ export async function prepareRun(context: CommandContext, run: RunFile): Promise
     vocabularySize: start.tokenizer.vocabularySize,
     manifestCid: built.manifestCid,
   })
-  return { built, dataset, ...start }
+  return { built, dataset, ...start, parameters }
 }
 
-type StartingPoint = Pick<PreparedRun, 'tokenizer' | 'config' | 'parameters'>
+type StartingPoint = Pick<PreparedRun, 'tokenizer' | 'config'> & { readonly parameters: () => Parameters }
 
 /** A checkpoint to go on from, or a new model of the shape that the run file gives. */
 async function startingPoint(context: CommandContext, run: RunFile, corpus: Corpus): Promise<StartingPoint> {
@@ -86,7 +93,7 @@ async function startingPoint(context: CommandContext, run: RunFile, corpus: Corp
         'Lower training.sequenceLength.',
       )
     }
-    return { tokenizer, config, parameters }
+    return { tokenizer, config, parameters: () => parameters }
   }
   const tokenizer =
     run.tokenizer.kind === 'bytes'
@@ -103,5 +110,5 @@ async function startingPoint(context: CommandContext, run: RunFile, corpus: Corp
     bosTokenId: tokenizer.endOfTextId,
     eosTokenId: tokenizer.endOfTextId,
   })
-  return { tokenizer, config, parameters: initialParameters(config, run.seed) }
+  return { tokenizer, config, parameters: () => initialParameters(config, run.seed) }
 }

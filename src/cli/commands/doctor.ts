@@ -10,6 +10,7 @@ import { type BackendName, backendNames, probeBackends } from '../../runtime/ind
 import { probeElsewhere } from '../backend.ts'
 import type { CommandContext } from '../context.ts'
 import { formatBytes } from '../format.ts'
+import { machineMemory } from '../memory.ts'
 
 interface Finding {
   readonly name: string
@@ -80,9 +81,7 @@ function nodeFinding(): Finding {
 }
 
 function memoryFinding(): Finding {
-  // What a container may use can be less than what the machine has.
-  const limit = process.constrainedMemory()
-  const total = limit > 0 && limit < totalmem() ? limit : totalmem()
+  const total = machineMemory()
   const available = Math.min(process.availableMemory(), total)
   return {
     name: 'Memory',

@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { systemClock } from '../../core/index.ts'
 import {
   countParameters,
+  type LlamaConfig,
   layoutOf,
   parseTokenizerJson,
   unflatten,
@@ -39,6 +40,7 @@ import { formatBytes, formatCount, formatLoss } from '../format.ts'
 import { openHome } from '../home.ts'
 import { openKeep } from '../keep.ts'
 import { recallRun, rememberRun } from '../known-run.ts'
+import { checkHolding } from '../memory.ts'
 import { hostMetrics } from '../metrics.ts'
 import { startMetrics } from '../metrics-server.ts'
 import type { PreparedRun } from '../prepare.ts'
@@ -243,18 +245,21 @@ async function openRun(
   context: CommandContext,
   { home, near, run }: { home: string; near: Blobs; run: RunFile },
 ): Promise<{ manifest: Manifest; described: () => Promise<RunDescription> }> {
+  const fits = async (shape: LlamaConfig): Promise<void> => {
+    checkHolding(countParameters(shape))
+    // The checkpoint, the method's state of three rounds with their updates, and the data.
+    await checkRoom(home, countParameters(shape) * 4 * 12)
+  }
   let made: Promise<RunDescription> | undefined
   const described = (): Promise<RunDescription> => {
     made ??= import('../prepare.ts')
-      .then(({ prepareRun }) => prepareRun(context, run))
+      .then(({ prepareRun }) => prepareRun(context, run, fits))
       .then((prepared) => describeRun(run, prepared))
     return made
   }
   const known = await recallRun(context, { home, blobs: near, run })
   if (known !== undefined) return { manifest: known, described }
   const description = await described()
-  // The checkpoint, the method's state of three rounds with their updates, and the data.
-  await checkRoom(home, countParameters(description.model) * 4 * 12)
   const manifest = await publishRun(near, description)
   await rememberRun(context, { home, blobs: near, run, manifest })
   return { manifest, described }

@@ -6,11 +6,12 @@ import { systemClock } from '../../core/index.ts'
 import { validationBitsPerByte } from '../../data/index.ts'
 import { countParameters, writeCheckpoint } from '../../model/index.ts'
 import { evaluateOn, localRun, saveTrainingState, Trainer, type TrainingProgress } from '../../train/index.ts'
-import { openChosenBackend } from '../backend.ts'
+import { fastestBackend, openChosenBackend } from '../backend.ts'
 import type { TrainCommandLine } from '../command-lines.ts'
 import { absolute, type CommandContext, loadRunFile } from '../context.ts'
 import { checkRoom, cidOfFile, claimFolder } from '../disk.ts'
 import { formatCount, formatDuration, formatLoss } from '../format.ts'
+import { checkTraining } from '../memory.ts'
 import type { Output } from '../output.ts'
 import { prepareRun } from '../prepare.ts'
 import { createProgress } from '../progress.ts'
@@ -26,11 +27,14 @@ export async function train(context: CommandContext, path: string, options: Trai
   const out = absolute(context, run.out!)
   await using _claim = await claimFolder(out)
   const share = options.share ?? { replica: 0, replicas: 1 }
-  const prepared = await prepareRun(context, run)
+  const prepared = await prepareRun(context, run, async (shape) => {
+    const count = countParameters(shape)
+    await checkTraining(count, run, () => fastestBackend(signal))
+    // Weights, two moments, the weights again in the checkpoint, and the new state beside the old one.
+    await checkRoom(out, count * 4 * 7)
+  })
   const { config, dataset, tokenizer } = prepared
   const parameters = countParameters(config)
-  // Weights, two moments, the weights again in the checkpoint, and the new state beside the old one.
-  await checkRoom(out, parameters * 4 * 7)
   const identity = await identityOf(run, prepared, { share, out })
   const resumed = options.restart === true ? undefined : await findSavedRun(files, out, identity)
 
