@@ -6,6 +6,7 @@ import type { Stats } from 'node:fs'
 import { type FileHandle, mkdir, open, readdir, realpath, rename, rm, stat } from 'node:fs/promises'
 import { dirname, sep } from 'node:path'
 import { type FileEntry, type Files, fileNotFound, GroundswellError, messageOf } from '../core/index.ts'
+import { partOf, removeLeftParts } from './part-files.ts'
 
 /** Files of this machine. Relative paths start at the working directory. */
 export function nodeFiles(): Files {
@@ -88,7 +89,8 @@ async function readBytes(path: string, range?: { offset: number; length: number 
 async function replaceFile(path: string, chunks: Iterable<Uint8Array>): Promise<void> {
   const folder = dirname(path)
   await makeFolder(folder)
-  const temporary = `${path}.${crypto.randomUUID().slice(0, 8)}.part`
+  await removeLeftParts(path)
+  const temporary = partOf(path)
   try {
     await using file = await open(temporary, 'wx')
     for (const chunk of chunks) await writeAll(file, chunk)
