@@ -1,6 +1,7 @@
 /** What a run file holds: every section and key with its bounds and its default, and what must fit together. */
 import { z } from 'zod'
 import type { RoundPolicy } from '../run/index.ts'
+import { maxThreads } from '../runtime/index.ts'
 import { type SyncSettings, syncSettingsSchema } from '../sync/index.ts'
 import { type TrainingSettings, trainingSchema } from '../train/index.ts'
 import { parseRate } from './units.ts'
@@ -228,7 +229,7 @@ export const runFileSchema: z.ZodType<RunFile> = z
     runtime: z
       .strictObject({
         backend: z.enum(['auto', 'cpu', 'cuda', 'webgpu', 'wasm']).default('auto'),
-        threads: z.int().nonnegative().max(1024).default(0),
+        threads: z.int().nonnegative().max(maxThreads).default(0),
       })
       .prefault({}),
     seed: z.int().nonnegative().default(0),

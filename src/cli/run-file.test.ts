@@ -96,6 +96,10 @@ describe('impossible values are refused with their place and the reason', () => 
       'training:\n  batchSize: -1',
       'run.yaml:2:3: “training.batchSize” cannot be so: expected number to be >0.',
     ],
+    [
+      'runtime: { threads: 1025 }',
+      'run.yaml:1:12: “runtime.threads” cannot be so: expected number to be <=1024.',
+    ],
     ['seed: hello', 'run.yaml:1:1: “seed” cannot be so: expected number, received string.'],
     ['training: 3', 'run.yaml:1:1: “training” cannot be so: expected object, received number.'],
     [

@@ -2,4 +2,12 @@
 export { type BackendReport, backendNames, type OpenBackendOptions, openBackend } from './open.ts'
 export { type ProbeOptions, probeBackends } from './probe.ts'
 export { type SelfTest, selfTest } from './self-test.ts'
-export type { Backend, BackendName, Executable, HostTensor, Place, State } from './types.ts'
+export {
+  type Backend,
+  type BackendName,
+  type Executable,
+  type HostTensor,
+  maxThreads,
+  type Place,
+  type State,
+} from './types.ts'

@@ -3,6 +3,7 @@ import { backendOver } from './backend.ts'
 import { openBackend } from './open.ts'
 import { probeBackends } from './probe.ts'
 import { selfTest } from './self-test.ts'
+import { maxThreads } from './types.ts'
 import { wasmEngine } from './wasm-engine.ts'
 
 describe('auto', () => {
@@ -27,6 +28,14 @@ describe('auto', () => {
     })
     expect(backend.name).toBe('cpu')
     expect(asked).toEqual(['cuda', 'webgpu'])
+  })
+})
+
+test('threads are as many as a run file may ask for, and no more', async () => {
+  await using backend = await openBackend({ name: 'cpu', threads: maxThreads })
+  expect(backend.threads).toBe(maxThreads)
+  await expect(openBackend({ name: 'cpu', threads: maxThreads + 1 })).rejects.toMatchObject({
+    code: 'runtime/threads',
   })
 })
 

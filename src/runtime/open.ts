@@ -8,7 +8,7 @@ import { nativeEngine } from './native-engine.ts'
 import { loadNativeLibrary } from './native-library.ts'
 import { nodeEngine } from './node-engine.ts'
 import { selfTest } from './self-test.ts'
-import type { Backend, BackendName } from './types.ts'
+import { type Backend, type BackendName, maxThreads } from './types.ts'
 import { wasmEngine } from './wasm-engine.ts'
 import { webgpuEngine } from './webgpu-engine.ts'
 
@@ -57,10 +57,10 @@ function settingsOf({ threads, spin = true }: Omit<OpenBackendOptions, 'name'>):
   if (threads === undefined) {
     return { threads: Math.max(1, globalThis.navigator?.hardwareConcurrency ?? 1), spin }
   }
-  if (!Number.isInteger(threads) || threads < 1 || threads > 256) {
+  if (!Number.isInteger(threads) || threads < 1 || threads > maxThreads) {
     throw new GroundswellError(`${threads} is no number of threads.`, {
       code: 'runtime/threads',
-      remedy: 'Give a whole number from 1 to 256.',
+      remedy: `Give a whole number from 1 to ${maxThreads}.`,
     })
   }
   return { threads, spin }

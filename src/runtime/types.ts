@@ -5,6 +5,9 @@
  */
 import type { Dialect, DType, EmittedProgram, TensorSpec } from '../tensor/index.ts'
 
+/** More than any machine has. */
+export const maxThreads = 1024
+
 export type BackendName = 'cpu' | 'cuda' | 'webgpu' | 'wasm'
 
 /** Numbers in JavaScript's memory, row-major; bool as bytes of 0 and 1. */
