@@ -14,7 +14,7 @@ const maxConnections = 32
 
 /**
  * @param at a port, or ADDRESS:PORT
- * @throws GroundswellError `network/port-in-use`; what the operating system says otherwise
+ * @throws GroundswellError `network/port-in-use`, `network/address`; what the operating system says otherwise
  */
 export async function startMetrics(at: string, read: () => readonly Metric[]): Promise<MetricsServer> {
   const colon = at.lastIndexOf(':')
@@ -34,7 +34,15 @@ export async function startMetrics(at: string, read: () => readonly Metric[]): P
   try {
     await once(server, 'listening')
   } catch (cause) {
-    if (!(cause instanceof Error) || !('code' in cause) || cause.code !== 'EADDRINUSE') throw cause
+    const code = cause instanceof Error && 'code' in cause ? String(cause.code) : ''
+    if (['ENOTFOUND', 'EAI_AGAIN', 'EADDRNOTAVAIL'].includes(code)) {
+      throw new GroundswellError(`“${host}” for metrics is no address of this machine.`, {
+        code: 'network/address',
+        remedy: 'Give --metrics a port, or ADDRESS:PORT with one of its own; 0.0.0.0 means all of them.',
+        cause,
+      })
+    }
+    if (code !== 'EADDRINUSE') throw cause
     throw new GroundswellError(`The port ${port} for metrics is already in use.`, {
       code: 'network/port-in-use',
       remedy: 'Choose another with --metrics, or 0 for any free one.',

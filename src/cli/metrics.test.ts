@@ -52,4 +52,10 @@ test('is served on loopback, with a health check', async () => {
   await expect(startMetrics(new URL(server.url).port, () => [])).rejects.toMatchObject({
     code: 'network/port-in-use',
   })
+  for (const elsewhere of ['nowhere.invalid:0', '192.0.2.1:0']) {
+    await expect(startMetrics(elsewhere, () => [])).rejects.toMatchObject({
+      code: 'network/address',
+      message: expect.stringMatching(/^“(nowhere\.invalid|192\.0\.2\.1)” for metrics is no address/),
+    })
+  }
 })

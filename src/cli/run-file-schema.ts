@@ -212,7 +212,7 @@ export const runFileSchema: z.ZodType<RunFile> = z
           .union([z.string(), z.number()])
           .transform(String)
           .refine(
-            (text) => Number(text.slice(text.lastIndexOf(':') + 1)) < 65_536,
+            (text) => /^(\S+:)?\d{1,5}$/.test(text) && Number(text.slice(text.lastIndexOf(':') + 1)) < 65_536,
             'use a port or ADDRESS:PORT',
           )
           .optional(),

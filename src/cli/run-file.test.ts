@@ -110,6 +110,16 @@ describe('impossible values are refused with their place and the reason', () => 
     expect(refusal(text).message).toBe(message)
   })
 
+  test.each(['-5', '65536', '1.5', '""', '"localhost:"', '"a b:1"'])('metrics at %s are refused', (place) => {
+    expect(refusal(`run: { metrics: ${place} }`).message).toMatch(/“run.metrics” cannot be so: use a port or/)
+  })
+
+  test('metrics are at a port, also with an address', () => {
+    const places = ['0', '9464', '0.0.0.0:9464', '"[::1]:9464"']
+    const read = places.map((place) => parseRunFile(`run: { metrics: ${place} }`, 'run.yaml').run.metrics)
+    expect(read).toEqual(['0', '9464', '0.0.0.0:9464', '[::1]:9464'])
+  })
+
   test('a value from the command line is blamed on its option', () => {
     expect(() => parseRunFile('', 'run.yaml', { batchSize: 0 })).toThrow('--batch-size: “training.batchSize”')
   })

@@ -104,6 +104,10 @@ export async function host(context: CommandContext, path: string, options: HostC
     seed: randomSeed,
     ...(keep.lease === undefined ? {} : { lease: keep.lease }),
   })
+  await using metrics =
+    run.run.metrics === undefined
+      ? undefined
+      : await startMetrics(run.run.metrics, () => hostMetrics(coordinator.status()))
   const link = encodeJoinLink({
     runId: coordinator.runId,
     host: transport.self,
@@ -139,10 +143,6 @@ export async function host(context: CommandContext, path: string, options: HostC
   })
 
   flushCompileCache() // now, as a host that is killed cannot when it ends
-  await using metrics =
-    run.run.metrics === undefined
-      ? undefined
-      : await startMetrics(run.run.metrics, () => hostMetrics(coordinator.status()))
   if (metrics !== undefined) {
     output.event({ event: 'metrics', url: metrics.url })
     output.line(`Metrics: ${metrics.url}`)
