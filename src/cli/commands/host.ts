@@ -38,6 +38,7 @@ import { absolute, type CommandContext, loadRunFile } from '../context.ts'
 import { checkRoom, cidOfFile, claimFolder } from '../disk.ts'
 import { formatBytes, formatCount, formatLoss } from '../format.ts'
 import { openHome } from '../home.ts'
+import { openIdentity } from '../identity.ts'
 import { openKeep } from '../keep.ts'
 import { recallRun, rememberRun } from '../known-run.ts'
 import { checkHolding } from '../memory.ts'
@@ -63,10 +64,10 @@ export async function host(context: CommandContext, path: string, options: HostC
   await using owned = await openHome(absolute(context, options.home ?? join('runs', run.run.name)))
   const home = owned.folder
   const random = (into: Uint8Array<ArrayBuffer>): Uint8Array => crypto.getRandomValues(into)
-  const identity = await loadOrCreateIdentity(
-    options.identity === undefined ? join(home, 'identity.pem') : absolute(context, options.identity),
-    random,
-  )
+  const identity =
+    options.identity === undefined
+      ? await loadOrCreateIdentity(join(home, 'identity.pem'), random)
+      : await openIdentity(context, absolute(context, options.identity))
   const owner = await loadOrCreateIdentity(join(home, ownerFiles.key), random)
   const owners = [owner.peerId, ...(run.run.owners ?? []).map(parsePeerId)]
   const near = await fileBlobs(join(home, 'blobs'))
