@@ -1,7 +1,7 @@
 /**
  * Where a peer keeps what only it knows (residuals, momenta) so that a restart with the same identity loses none of it, and
  * counts none of it twice. What an update leaves behind is written before the update is reported, beside what was there before:
- * after a restart the host's verdict tells which of the two it is.
+ * the host's count of contributions tells which of the two it is, whenever it is heard.
  */
 import {
   type Cid,
@@ -41,74 +41,125 @@ export interface LocalMemoryInit {
 }
 
 /** What the host has to say about a peer's leases. */
-type Told = Pick<RunView['you'], 'lastRound' | 'lastVerdict'>
+type Told = Pick<RunView['you'], 'contributions' | 'lastRound' | 'lastVerdict'>
+
+/** What an update left behind, and what it takes for that to be what counts. */
+interface Left {
+  /** Of the lease. */
+  readonly round: number
+  /** Contributions that the host has counted when this one is the newest of them. */
+  readonly contributions: number
+  /** Another update for the same lease was reported before: the number does not tell which of the two counts. */
+  readonly repeated: boolean
+  readonly local: unknown
+}
+
+/** Where what counts is, and what may come to count. */
+interface Pending extends Left {
+  readonly slot: Slot
+}
 
 export class LocalMemory {
   private readonly init: LocalMemoryInit
   /** Where the next one goes: not where the one that counts is. */
   private next: Slot = 0
+  private counted: { readonly contributions: number; readonly local: unknown }
+  /** Kept until the next one, as the host's word may come late, or only through a view. */
+  private pending: Pending | undefined
 
   constructor(init: LocalMemoryInit) {
     this.init = init
+    this.counted = this.nothing(0)
   }
 
-  /** What counts of what was kept; undefined when there is nothing for this run. */
-  async restore(you: Told): Promise<{ readonly local: unknown } | undefined> {
-    const kept: { slot: Slot; round: number; local: unknown }[] = []
+  /** Of the method: what counts, as far as the host has told. */
+  get local(): unknown {
+    return this.counted.local
+  }
+
+  /** Takes up what an earlier process has left, if that is of this run. */
+  async restore(you: Told): Promise<void> {
+    this.counted = this.nothing(you.contributions)
+    const kept: Pending[] = []
     for (const slot of [0, 1] as const) {
       const bytes = await this.init.store?.load(slot)
-      const found = bytes && decodeLocal(bytes, this.init)
-      if (found !== undefined) kept.push({ slot, ...found })
+      const left = bytes && decodeLocal(bytes, this.init)
+      if (left !== undefined) kept.push({ ...left, slot })
     }
-    const [newest, older] = kept.toSorted((a, b) => b.round - a.round)
-    // The older one was accepted, or the newer one would have taken its place.
-    const found = newest !== undefined && wasCounted(newest.round, you) ? newest : older
-    if (found !== undefined) this.next = otherThan(found.slot)
-    return found
+    const newest = kept.find((each) => isNewestCounted(each, you))
+    if (newest !== undefined) this.adopt(newest)
+    // The host may be judging it at this moment.
+    this.pending = kept.find((each) => each.contributions === you.contributions + 1)
+    if (this.pending !== undefined) this.next = this.pending.slot
+  }
+
+  /**
+   * Brings it in line with what the host has counted when it gave a lease: before work on that lease begins. Nothing kept
+   * may fit, as when a home folder was restored from a copy; then an empty memory counts nothing twice.
+   */
+  settle(you: Told): void {
+    if (this.pending !== undefined && isNewestCounted(this.pending, you)) this.adopt(this.pending)
+    if (this.counted.contributions !== you.contributions) this.counted = this.nothing(you.contributions)
   }
 
   /** Before the update of a lease is reported: what will be left when it is accepted. */
   async keep(round: number, local: unknown): Promise<void> {
-    await this.init.store?.save(this.next, encodeLocal(this.init, round, local))
+    const contributions = this.counted.contributions + 1
+    const { pending, next: slot } = this
+    const repeated = pending?.round === round && pending.contributions === contributions
+    const left: Left = { round, contributions, repeated, local }
+    await this.init.store?.save(slot, encodeLocal(this.init, left))
+    this.pending = { ...left, slot }
   }
 
-  /** What was kept last counts from now on. */
+  /** The host has accepted the very update of which the memory was kept last. */
   accepted(): void {
-    this.next = otherThan(this.next)
+    if (this.pending !== undefined) this.adopt(this.pending)
+  }
+
+  private adopt({ contributions, local, slot }: Pending): void {
+    this.counted = { contributions, local }
+    this.next = slot === 0 ? 1 : 0
+    this.pending = undefined
+  }
+
+  private nothing(contributions: number): { contributions: number; local: unknown } {
+    const { method, layout } = this.init
+    return { contributions, local: method.createLocal(layout) }
   }
 }
 
-const otherThan = (slot: Slot): Slot => (slot === 0 ? 1 : 0)
-
-/** Whether the update of a round's lease is in the model. Of leases before the last one only the round that counted it is known. */
-function wasCounted(round: number, { lastRound, lastVerdict }: Told): boolean {
-  if (lastVerdict?.round !== round) return lastRound >= round
-  return lastVerdict.outcome === 'accepted' || lastVerdict.outcome === 'late'
+/** Whether that update is in the model, and is the newest one of its peer that is. */
+function isNewestCounted(left: Left, { contributions, lastRound, lastVerdict }: Told): boolean {
+  if (left.repeated || left.contributions !== contributions || lastRound < left.round) return false
+  const { outcome } = lastVerdict ?? {}
+  const isOfThis = lastVerdict?.round === left.round
+  return outcome === 'accepted' || outcome === 'late' ? isOfThis : !isOfThis
 }
 
-const format = 'groundswell/local/2'
+const format = 'groundswell/local/3'
 const maxHeaderBytes = 1024
 
-/** A header { format, run, method, round }, its length before it as uint32 little-endian, and the method's own bytes. */
-function encodeLocal({ run, method }: LocalMemoryInit, round: number, local: unknown): Pieces {
-  const header = encodeCanonical({ format, run, method: method.id, round })
+/** A header { format, run, method, round, contributions, repeated }, its length before it as uint32 little-endian, and the method's own bytes. */
+function encodeLocal({ run, method }: LocalMemoryInit, { local, ...left }: Left): Pieces {
+  const header = encodeCanonical({ format, run, method: method.id, ...left })
   const length = new Uint8Array(4)
   new DataView(length.buffer).setUint32(0, header.byteLength, true)
   return [length, header, ...method.serialiseLocal(local)]
 }
 
 /** Undefined for what is of another run or method, or damaged. */
-function decodeLocal(
-  bytes: Uint8Array,
-  { run, method, layout }: LocalMemoryInit,
-): { readonly round: number; readonly local: unknown } | undefined {
+function decodeLocal(bytes: Uint8Array, { run, method, layout }: LocalMemoryInit): Left | undefined {
   try {
     const length = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength).getUint32(0, true)
     const header = decodeCanonical(bytes.subarray(4, 4 + length), maxHeaderBytes) as Record<string, unknown>
-    const { round } = header
+    const { round, contributions, repeated } = header
     if (header.format !== format || header.run !== run || header.method !== method.id) return undefined
-    if (typeof round !== 'number') return undefined
-    return { round, local: method.parseLocal(bytes.subarray(4 + length), layout) }
+    if (typeof round !== 'number' || typeof contributions !== 'number' || typeof repeated !== 'boolean') {
+      return undefined
+    }
+    const local = method.parseLocal(bytes.subarray(4 + length), layout)
+    return { round, contributions, repeated, local }
   } catch (thrown) {
     if (!(thrown instanceof GroundswellError || thrown instanceof RangeError)) throw thrown
     return undefined // a fresh start costs one round's residuals, a refusal would cost the peer

@@ -2,12 +2,11 @@
  * What becomes of leases in a whole swarm: sized by speed, handed in late or in part, lost, given up, taken up again.
  */
 import { afterEach, describe, expect, test } from 'vitest'
-import { GroundswellError, joinPieces } from '../core/index.ts'
+import { GroundswellError, joinPieces, memoryFiles } from '../core/index.ts'
 import { MemoryNetwork } from '../swarm/index.ts'
 import { createSyncMethod } from '../sync/index.ts'
 import { countBatches } from './leases.ts'
-import { LocalMemory, type LocalStore } from './local-store.ts'
-
+import { fileLocalStore, LocalMemory, type LocalStore } from './local-store.ts'
 import type { PeerEvent } from './peer-status.ts'
 import { replay } from './replay.ts'
 import {
@@ -222,9 +221,9 @@ describe('what only a peer knows', () => {
     const method = createSyncMethod(swarm.manifest.sync)
     const { contributions, lastRound, lastVerdict } = accountOf(first)
     const memory = new LocalMemory({ store: localStore, run: swarm.host.runId, method, layout: toyLayout })
-    const { local } = (await memory.restore({ lastRound, lastVerdict }))!
+    await memory.restore({ contributions, lastRound, lastVerdict })
     // Not what a newcomer has.
-    expect(joinPieces(method.serialiseLocal(local))).not.toEqual(
+    expect(joinPieces(method.serialiseLocal(memory.local))).not.toEqual(
       joinPieces(method.serialiseLocal(method.createLocal(toyLayout))),
     )
     const before = saves
@@ -232,6 +231,45 @@ describe('what only a peer knows', () => {
     await swarm.until(() => accountOf(again).contributions > contributions && saves > before)
     await swarm.host.end()
     await finish([...others, again])
+  })
+
+  test('is not mixed up when the host accepts an update after its peer has restarted', async () => {
+    const judging = Promise.withResolvers<void>()
+    const judged = Promise.withResolvers<void>()
+    swarm = await ToySwarm.start({
+      sync: { method: 'sparse-loco', innerSteps: 3 },
+      rounds: { rounds: 3, minimumPeers: 1, quorum: 1, graceMs: 0, vanishAfterMs: 20_000 },
+      host: {
+        judge: async ({ lease }) => {
+          if (lease.round === 2) judging.resolve()
+          if (lease.round === 2) await judged.promise
+          return { accepted: true }
+        },
+      },
+    })
+    const files = fileLocalStore(memoryFiles(), 'peer')
+    const saves: number[] = []
+    const localStore: LocalStore = {
+      ...files,
+      save: (slot, pieces) => {
+        saves.push(slot)
+        return files.save(slot, pieces)
+      },
+    }
+    const first = swarm.join(1, { localStore })
+    await judging.promise
+    await first.kill()
+    const again = swarm.join(1, {
+      localStore,
+      stepMs: 20,
+      beforeStep: async () => {
+        judged.resolve()
+        await swarm.until(({ totals }) => totals.contributions >= 2)
+      },
+    })
+    await finish([again])
+    // What the second update left is not overwritten by what the third one may leave.
+    expect(saves).toEqual([0, 1, 0])
   })
 })
 

@@ -86,8 +86,6 @@ export class TrainerPeer {
   private readonly ownUpdates: Cid[] = []
   /** The lease with which this peer is done, whatever the newest view still says. */
   private doneWith: LeaseView | undefined
-  /** Of the method: what only this peer knows. */
-  private local: unknown
   /** Its parameters after its newest lease, if that counts: what some methods go on from. */
   private own: { readonly round: number; readonly parameters: Float32Array | undefined } | undefined
   /** Catching up beside the training. */
@@ -156,8 +154,7 @@ export class TrainerPeer {
     const workload = await this.prepare(manifest, layout, signal)
     const memory = new LocalMemory({ store: init.localStore, run: init.link.runId, method, layout })
     const work: Work = { manifest, method, layout, workload, replica, memory }
-    const kept = await memory.restore(this.look().you)
-    this.local = kept === undefined ? method.createLocal(layout) : kept.local
+    await memory.restore(this.look().you)
     await this.measure(work)
     while (await this.takeTurn(work, signal)) signal.throwIfAborted()
     this.record.enter('finished', 'the run is finished')
@@ -174,6 +171,7 @@ export class TrainerPeer {
     }
     const lease = this.leaseIn(view)
     if (lease !== null && this.canWorkOn(lease, work, view)) {
+      work.memory.settle(view.you)
       await this.workOn(lease, work, signal)
       return true
     }
@@ -240,7 +238,7 @@ export class TrainerPeer {
   }
 
   private async workOn(lease: LeaseView, work: Work, signal: AbortSignal): Promise<void> {
-    const { replica, method, workload } = work
+    const { replica, method, workload, memory } = work
     this.record.began(lease)
     const own = this.own?.round === lease.round - 1 ? this.own.parameters : undefined
     const overlaps = replica.round < lease.round - 1
@@ -248,9 +246,9 @@ export class TrainerPeer {
     following.catch(() => undefined) // met where it is waited for
     const start = async (): Promise<Float32Array> => {
       await following
-      if (own === undefined) return method.startRound(replica.state, this.local, undefined)
+      if (own === undefined) return method.startRound(replica.state, memory.local, undefined)
       const now = overlaps ? await workload.trainer.parameters() : own
-      return method.startRound(replica.state, this.local, { handedIn: own, now })
+      return method.startRound(replica.state, memory.local, { handedIn: own, now })
     }
     try {
       const result = await workOnLease({
@@ -307,7 +305,7 @@ export class TrainerPeer {
     this.record.enter('reporting', 'the host is fetching this lease’s update')
     const { round } = lease
     const learningRate = roundLearningRate(manifest.inner, { round, innerSteps: method.innerSteps })
-    const input = { state: replica.state, local: this.local, round, values, learningRate }
+    const input = { state: replica.state, local: memory.local, round, values, learningRate }
     const { bytes, local } = await inTurns(takingTurns(clock), method.encodeUpdate, input, layout)
     const update = await putArtifact(blobs, bytes)
     this.ownUpdates.push(update)
@@ -325,7 +323,6 @@ export class TrainerPeer {
     }
     if (answer !== undefined && answer.outcome !== 'rejected') {
       this.divergences = 0
-      this.local = local
       memory.accepted()
       if (method.quantity === 'parameters') {
         this.own = { round, parameters: method.startsFromOwn ? values : undefined }
