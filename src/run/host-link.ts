@@ -224,8 +224,9 @@ export class HostLink {
   }
 
   private adopt(view: RunView): void {
-    // Of two questions under way the answers may cross.
-    if (this.newest !== undefined && view.version < this.newest.version) return
+    // Of two questions under way the answers may cross. Of a log that was restored from a copy the version is lower.
+    const isOlder = view.life === this.newest?.life && view.version < this.newest.version
+    if (isOlder) return
     this.newest = view
     this.newestAtMs = this.init.clock.steady()
     this.wake()

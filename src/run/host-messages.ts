@@ -26,6 +26,8 @@ export interface HostMessagesInit {
   readonly messages: SignedMessages
   readonly clock: Clock
   readonly journal: Journal
+  /** Name of this process, as in its `hosted` event. */
+  readonly life: string
   readonly reports: ReportDesk
   readonly liveness: Liveness
   readonly ledger: LedgerInit
@@ -145,7 +147,13 @@ export class HostMessages {
     this.init.stopping.throwIfAborted()
     const member = this.requireMember(from)
     const merged = body.held?.round ?? -1
-    return viewFor(journal.state, from, member, { merged, nowMs: journal.nowMs, holders: this.holders })
+    const { holders } = this
+    return viewFor(journal.state, from, member, {
+      merged,
+      nowMs: journal.nowMs,
+      holders,
+      life: this.init.life,
+    })
   }
 
   /** Resolves when there is news, when the asking peer has gone, or after a while. */

@@ -70,12 +70,17 @@ export async function openHost(init: HostInit): Promise<Host> {
   const hosted: RunEvent = {
     type: 'hosted',
     atMs: replayed.nowMs,
-    session: [...init.session].map((byte) => byte.toString(16).padStart(2, '0')).join(''),
+    session: nameOf(init.session),
     wallMs: init.clock.now(),
   }
   await append(log, hosted, replayed.version)
   rounds.note(replayed.version, replayed.round)
   return new Host(init, { state: step(replayed, hosted).state, store, rounds })
+}
+
+/** Of a process, as others read it. */
+function nameOf(session: Uint8Array): string {
+  return [...session].map((byte) => byte.toString(16).padStart(2, '0')).join('')
 }
 
 async function append(log: Log, event: RunEvent, expect: number): Promise<void> {
@@ -154,7 +159,14 @@ export class Host implements AsyncDisposable {
     serveBlobs(transport, blobs)
     this.messages = new HostMessages({
       messages: signedMessages({ ...init, runId: this.runId }),
-      ...{ clock, journal: this.journal, reports, liveness: this.liveness, stopping },
+      ...{
+        clock,
+        journal: this.journal,
+        life: nameOf(init.session),
+        reports,
+        liveness: this.liveness,
+        stopping,
+      },
       ledger: { log, rounds, batchTokens: state.batchTokens },
       owners: init.owners ?? [],
       vanishAfterMs: manifest.rounds.vanishAfterMs,

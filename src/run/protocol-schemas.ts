@@ -64,6 +64,7 @@ const openSchema: z.ZodType<OpenRoundView | null> = z
 
 const viewSchema: z.ZodType<RunView> = z.object({
   version: count,
+  life: z.string().max(64).default(''), // a host of an earlier version does not tell
   phase,
   round,
   lastRound: round,

@@ -53,7 +53,7 @@ const largest = (contributors: number): RunState => {
 const viewOf = (state: RunState, peer: PeerId, merged: number): RunView => {
   const holders = new Holders()
   for (const each of peers) holders.set(each, state.checkpoint)
-  return viewFor(state, peer, state.members.get(peer)!, { merged, nowMs: 0, holders })
+  return viewFor(state, peer, state.members.get(peer)!, { merged, nowMs: 0, holders, life: 'l'.repeat(32) })
 }
 
 describe('views', () => {

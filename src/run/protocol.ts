@@ -96,6 +96,8 @@ export interface OpenRoundView extends Pick<OpenRound, 'round' | 'assigned' | 'i
 export interface RunView {
   /** Of the state that this shows; a later `watch` asks for something newer. */
   readonly version: number
+  /** Name of the host's process. A log that lost its end goes on under another: versions compare within one life only. */
+  readonly life: string
   readonly phase: Phase
   readonly round: number
   readonly lastRound: number

@@ -17,6 +17,9 @@ export function reasonToWait(view: RunView): string {
 
 export function reasonToCatchUp(round: number, view: RunView): string {
   if (round < 0) return `fetching the checkpoint of round ${view.checkpoint.round}`
+  if (view.checkpoint.round < round) {
+    return `fetching the checkpoint of round ${view.checkpoint.round}: the host’s log has lost what came after it`
+  }
   if (view.checkpoint.round > round && view.closed[0]?.round !== round + 1) {
     return `fetching the checkpoint of round ${view.checkpoint.round}: more was missed than can be merged`
   }

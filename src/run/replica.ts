@@ -78,9 +78,17 @@ export class Replica {
     return this.round < Math.max(newest, view.checkpoint.round) || this.differs(view)
   }
 
-  /** Whether the host got another checkpoint for the round that is merged here. */
+  /** Whether rounds are merged here that the host does not know: its log has lost its end. */
+  isAhead({ phase, round }: RunView): boolean {
+    const isClosed = phase === 'coolingDown' || phase === 'finished'
+    return this.round > (isClosed ? round : round - 1)
+  }
+
+  /** Whether the host got another checkpoint for the round that is merged here, or has none. */
   differs(view: RunView): boolean {
-    if (!this.init.method.replicated || this.newest === undefined) return false
+    if (this.newest === undefined) return false
+    if (this.isAhead(view)) return true
+    if (!this.init.method.replicated) return false
     const elected = this.electedFor(view)
     return elected !== undefined && elected !== this.newest.checkpoint
   }
@@ -94,6 +102,7 @@ export class Replica {
   /** Brings this copy to the newest closed round of a view, as far as the view allows. */
   async follow(view: RunView, signal: AbortSignal): Promise<void> {
     this.known.introduce(view, signal)
+    if (this.isAhead(view)) return this.fetchCheckpoint(view, signal)
     const closed = view.closed.filter(({ round }) => round > this.round)
     if (this.newest !== undefined && this.canMerge(closed)) {
       for (const each of closed) await this.mergeRound(each, signal)

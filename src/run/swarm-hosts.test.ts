@@ -4,9 +4,10 @@
 import fc from 'fast-check'
 import { afterEach, describe, expect, test } from 'vitest'
 import { type Clock, seededRandom, systemClock } from '../core/index.ts'
-import { MemoryNetwork } from '../swarm/index.ts'
+import { MemoryNetwork, memoryBlobs } from '../swarm/index.ts'
 import { decodeEvent, type RunEvent } from './events.ts'
 import { verifyLedgerEntry } from './ledger-page.ts'
+import { memoryLog } from './log.ts'
 import type { LedgerEntry } from './protocol.ts'
 import { stateHash } from './queries.ts'
 import { replay } from './replay.ts'
@@ -84,6 +85,28 @@ describe('a host that is killed', () => {
     expect(new Set(each).size).toBe(each.length)
     expect(members.flatMap(({ events }) => events.filter(({ type }) => type === 'refused'))).toEqual([])
   })
+})
+
+test('peers go back with a host whose folder was restored from a copy', async () => {
+  const sync = { method: 'sparse-loco', innerSteps: 3 } as const
+  const rounds = { ...impatient, rounds: 12, minimumPeers: 2, graceMs: 5000, vanishAfterMs: 1500 }
+  swarm = await ToySwarm.start({ sync, rounds })
+  const members = [1, 2].map((n) => swarm.join(n, { stepMs: 1 }))
+  await swarm.until(({ checkpoint }) => checkpoint.round >= 2)
+  const hostBlobs = memoryBlobs()
+  for (const { cid } of await swarm.hostBlobs.list()) {
+    await hostBlobs.put((await swarm.hostBlobs.get(cid))!, { expected: cid })
+  }
+  const log = memoryLog()
+  for await (const { bytes, position } of swarm.log.read(0)) await log.append(bytes, { expect: position })
+  await swarm.until(({ checkpoint }) => checkpoint.round >= 8)
+  await swarm.killHost()
+  const { version } = swarm.host.status()
+  Object.assign(swarm, { log, hostBlobs })
+  await swarm.startHost()
+  expect(swarm.host.status().version).toBeLessThan(version)
+  await swarm.host.finished
+  await expectSameCheckpoint(members)
 })
 
 describe('two hosts of one run', () => {

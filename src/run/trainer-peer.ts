@@ -86,6 +86,8 @@ export class TrainerPeer {
   private readonly ownUpdates: Cid[] = []
   /** The lease with which this peer is done, whatever the newest view still says. */
   private doneWith: LeaseView | undefined
+  /** Of the host, as the newest view told. */
+  private life = ''
   /** Its parameters after its newest lease, if that counts: what some methods go on from. */
   private own: { readonly round: number; readonly parameters: Float32Array | undefined } | undefined
   /** Catching up beside the training. */
@@ -165,6 +167,8 @@ export class TrainerPeer {
     const { host } = this
     const { replica } = work
     const view = this.look()
+    if (view.life !== this.life) this.doneWith = undefined // what was done may have been lost with the end of the log
+    this.life = view.life
     if (view.you.status === 'expelled') {
       await this.sitOut(view, signal)
       return true
@@ -175,7 +179,8 @@ export class TrainerPeer {
       await this.workOn(lease, work, signal)
       return true
     }
-    const isStale = lease !== null && Math.max(replica.round, view.checkpoint.round) >= lease.round
+    const newestRound = Math.max(replica.round, view.checkpoint.round)
+    const isStale = lease !== null && newestRound >= lease.round && !replica.isAhead(view)
     if (isStale && view.phase !== 'finished') {
       // The checkpoint that it starts from is history: this process was not there when it was given.
       this.record.enter(

@@ -46,15 +46,18 @@ export interface ViewContext {
   /** Run time of this view. */
   readonly nowMs: number
   readonly holders: Holders
+  /** Name of the host's process, as in its `hosted` event. */
+  readonly life: string
 }
 
 export function viewFor(state: RunState, peer: PeerId, member: Member, context: ViewContext): RunView {
-  const { nowMs, merged } = context
+  const { nowMs, merged, life } = context
   const unmerged = state.closed.filter(({ round }) => round > merged)
   const { lease, contributions, lastRound, lastVerdict, stepsPerSecond, status, expelledUntil } = member
   const { rewarmRound, policy } = state
   return {
     version: state.version,
+    life,
     phase: state.phase,
     round: state.round,
     lastRound: state.lastRound,
