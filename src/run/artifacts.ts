@@ -5,12 +5,21 @@
 import { type Cid, GroundswellError } from '../core/index.ts'
 import { artifactBlobs, type Blobs, type FetchInit, fetchArtifact, readArtifact } from '../swarm/index.ts'
 
-/** The bytes of an artifact, from the store or from the sources that have it. */
+/** The bytes of an artifact, from the store or, as far as they are missing or damaged there, from the sources that have it. */
 export async function obtainArtifact(
   init: FetchInit & { readonly root: Cid; readonly maxBytes: number },
 ): Promise<Uint8Array> {
+  const { blobs, root, maxBytes } = init
   await fetchArtifact(init)
-  return readArtifact(init.blobs, init.root, { maxBytes: init.maxBytes })
+  try {
+    return await readArtifact(blobs, root, { maxBytes })
+  } catch (thrown) {
+    if (!(thrown instanceof GroundswellError) || thrown.code !== 'blob/not-found') throw thrown
+  }
+  // A power failure may cut many files short. Each is deleted when it is read, so reading all finds all, to be fetched at once.
+  for (const cid of await artifactBlobs(blobs, root, { maxBytes })) await blobs.get(cid)
+  await fetchArtifact(init)
+  return readArtifact(blobs, root, { maxBytes })
 }
 
 /** Deletes artifacts, except for what they share with those to keep. What is not here is no error. */

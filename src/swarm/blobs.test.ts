@@ -1,4 +1,12 @@
-import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, test } from 'vitest'
@@ -43,6 +51,16 @@ describe('blobs in files', () => {
     expect(await blobs.has(cid)).toBe(false)
     await blobs.put(content)
     expect(new Uint8Array((await blobs.get(cid))!)).toEqual(content)
+  })
+
+  test('a file that a power failure cut short is replaced when its blob is put again', async () => {
+    const folder = freshFolder()
+    const cid = await (await fileBlobs(folder, { durable: false })).put(content)
+    truncateSync(pathOf(folder, cid), 0)
+    const blobs = await fileBlobs(folder, { durable: false, quotaBytes: content.byteLength })
+    await blobs.put(content)
+    expect(new Uint8Array((await blobs.get(cid))!)).toEqual(content)
+    await expect(blobs.put(Uint8Array.of(1))).rejects.toMatchObject({ code: 'blob/quota' })
   })
 
   test('what a killed process left unfinished is removed, and never counts as a blob', async () => {

@@ -527,6 +527,20 @@ describe('fetching one blob', () => {
     expect(same(await fetchBlob(init), bytes)).toBe(true)
   })
 
+  test('that seems to be there and is damaged fetches it', async () => {
+    const { newcomer, peers } = await swarm(stored)
+    const blobs = memoryBlobs()
+    // As of a file: whether it is whole is seen when it is read.
+    const damaged: Blobs = { ...blobs, has: async () => first || blobs.has(root), get: (cid) => read(cid) }
+    let first = true
+    const read: Blobs['get'] = (cid) => {
+      first = false
+      return blobs.get(cid)
+    }
+    const init = { sources: [peers[0]!.self], transport: newcomer, blobs: damaged }
+    expect(await fetchBlob({ ...init, cid: root })).toEqual(await stored.get(root))
+  })
+
   test('a request that is no CID is refused', async () => {
     const { newcomer, peers } = await swarm(stored)
     for (const request of [new Uint8Array(), Uint8Array.of(1, 2, 3), new Uint8Array(64)]) {

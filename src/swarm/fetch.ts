@@ -99,20 +99,22 @@ export async function fetchBlob(
   init: FetchInit & { readonly cid: Cid; readonly maxBytes?: number },
 ): Promise<Uint8Array> {
   const { cid, maxBytes = maxBlobBytes } = init
-  await fetchAll(init, [{ cid, maxBytes }])
-  return needBlob(init.blobs, cid)
+  return (await fetchAndRead(init, { cid, maxBytes })).bytes
 }
 
-/** Gets an artifact of at most `maxBytes` into the store, from which `readArtifact` then reads it. */
+/**
+ * Gets an artifact of at most `maxBytes` into the store, from which `readArtifact` then reads it. Of chunks that are there
+ * already only reading tells whether they are whole.
+ */
 export async function fetchArtifact(
   init: FetchInit & { readonly root: Cid; readonly maxBytes: number },
 ): Promise<FetchReport> {
-  const { root, maxBytes, blobs } = init
+  const { root, maxBytes } = init
   const { onProgress: _later, ...quietly } = init
   // A root of n chunks takes about 41 n bytes; no more is accepted than an artifact of maxBytes can need.
   const maxRootBytes = Math.min(maxBlobBytes, 128 + 48 * Math.ceil(maxBytes / chunkBytes))
-  const first = await fetchAll(quietly, [{ cid: root, maxBytes: maxRootBytes }])
-  const artifact: ArtifactRoot = decodeArtifactRoot(await needBlob(blobs, root), { maxBytes })
+  const { bytes, schedule: first } = await fetchAndRead(quietly, { cid: root, maxBytes: maxRootBytes })
+  const artifact: ArtifactRoot = decodeArtifactRoot(bytes, { maxBytes })
   // The same chunk may occur many times, as zeros do.
   const wanted = new Map(artifact.chunks.map((cid, i) => [cid, chunkSizeBytes(artifact, i)]))
   const rest = [...wanted].map(([cid, size]) => ({ cid, maxBytes: size }))
@@ -128,6 +130,18 @@ export async function fetchArtifact(
       dropped: lost,
     })),
   }
+}
+
+/** A file that is damaged seems to be there until it is read; then it has gone and is fetched. */
+async function fetchAndRead(
+  init: FetchInit,
+  wanted: Wanted,
+): Promise<{ readonly bytes: Uint8Array; readonly schedule: Schedule }> {
+  const schedule = await fetchAll(init, [wanted])
+  const bytes = await init.blobs.get(wanted.cid)
+  if (bytes !== undefined) return { bytes, schedule }
+  const again = await fetchAll(init, [wanted], schedule)
+  return { bytes: await needBlob(init.blobs, wanted.cid), schedule: again }
 }
 
 async function fetchAll(init: FetchInit, wanted: readonly Wanted[], known?: Schedule): Promise<Schedule> {

@@ -45,7 +45,9 @@ export async function fileBlobs(folder: string, init: FileBlobsInit = {}): Promi
   /** The same blob put twice at a time is written once. */
   const writing = new Map<Cid, Promise<void>>()
   const write = async (cid: Cid, bytes: Uint8Array): Promise<void> => {
-    if ((await ignoreMissing(stat(pathOf(cid)))) !== undefined) return
+    const found = await ignoreMissing(stat(pathOf(cid)))
+    if (found?.size === bytes.byteLength) return
+    if (found !== undefined) await discard(cid) // cut short by a power failure
     if (usedBytes + bytes.byteLength > quotaBytes) throw quotaExceeded(quotaBytes)
     usedBytes += bytes.byteLength // at once, so that puts side by side cannot exceed the quota together
     const temporary = join(unfinished, randomUUID())
