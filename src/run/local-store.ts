@@ -17,18 +17,21 @@ import type { RunView } from './protocol.ts'
 /** Two places: one for what counts, one for what may. */
 type Slot = 0 | 1
 
+/** And one for the list of what it keeps for others (kept-artifacts.ts). */
+type Place = Slot | 'kept'
+
 export interface LocalStore {
-  load(slot: Slot): Promise<Uint8Array | undefined>
+  load(place: Place): Promise<Uint8Array | undefined>
   /** Replaces what was in a place by these pieces as a whole: after a crash the old or the new is there. */
-  save(slot: Slot, pieces: Pieces): Promise<void>
+  save(place: Place, pieces: Pieces): Promise<void>
 }
 
-/** Two files in a folder. */
+/** Files in a folder. */
 export function fileLocalStore(files: Files, folder: string): LocalStore {
-  const pathOf = (slot: Slot): string => `${folder}/local.${slot}.bin`
+  const pathOf = (place: Place): string => `${folder}/local.${place}.bin`
   return {
-    load: async (slot) => ((await files.exists(pathOf(slot))) ? files.read(pathOf(slot)) : undefined),
-    save: (slot, pieces) => files.write(pathOf(slot), pieces),
+    load: async (place) => ((await files.exists(pathOf(place))) ? files.read(pathOf(place)) : undefined),
+    save: (place, pieces) => files.write(pathOf(place), pieces),
   }
 }
 

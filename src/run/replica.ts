@@ -6,9 +6,10 @@
 import { type Cid, type Clock, takingTurns } from '../core/index.ts'
 import { type Blobs, type PeerId, putArtifact, type Transport } from '../swarm/index.ts'
 import { type Contribution, inTurns, type SyncMethod, type TensorLayout } from '../sync/index.ts'
-import { dropArtifacts, obtainArtifact } from './artifacts.ts'
+import { obtainArtifact } from './artifacts.ts'
 import type { HostLink } from './host-link.ts'
 import { Introductions } from './introductions.ts'
+import type { KeptArtifacts } from './kept-artifacts.ts'
 import type { Manifest } from './manifest.ts'
 import type { CheckpointName, ClosedRoundView, RunView } from './protocol.ts'
 import { mergeContextOf } from './schedule-position.ts'
@@ -19,6 +20,7 @@ export interface ReplicaInit {
   readonly layout: TensorLayout
   readonly transport: Transport
   readonly blobs: Blobs
+  readonly kept: KeptArtifacts
   readonly clock: Clock
   readonly host: HostLink
   readonly onEvent: (event: ReplicaEvent) => void
@@ -44,7 +46,7 @@ type Accepted = NonNullable<ClosedRoundView['accepted']>
 export class Replica {
   private readonly init: ReplicaInit
   private readonly known: Introductions
-  private readonly keptCheckpoints: Cid[] = []
+  private keptCheckpoints: readonly Cid[] = []
   private merged: unknown
   private newest: CheckpointName | undefined
 
@@ -70,6 +72,11 @@ export class Replica {
   /** The merged parameters. Not to be written to. */
   get parameters(): Float32Array {
     return this.init.method.parameters(this.merged)
+  }
+
+  /** Frees what earlier processes have left, except for the checkpoint to begin with. */
+  async tidy({ checkpoint: { checkpoint } }: RunView): Promise<void> {
+    if (await this.init.kept.restore(checkpoint)) this.keptCheckpoints = [checkpoint]
   }
 
   /** Whether rounds are missing here, or the checkpoint is not the host's. */
@@ -112,11 +119,6 @@ export class Replica {
     if (this.differs(view)) await this.takeTheHosts(view, signal)
   }
 
-  /** Forgets an update that this peer made, once nobody can ask for it. */
-  async forget(update: Cid): Promise<void> {
-    await this.drop([update])
-  }
-
   /** Whether nothing lies between this copy and those rounds, and merging them costs less than a checkpoint. */
   private canMerge(closed: readonly ClosedRoundView[]): boolean {
     const { method, layout } = this.init
@@ -147,14 +149,15 @@ export class Replica {
   }
 
   private async mergeRound(closed: ClosedRoundView, signal: AbortSignal): Promise<void> {
-    const { method, manifest, transport, clock, onEvent } = this.init
+    const { method, manifest, transport, clock, kept, onEvent } = this.init
     const needed = this.neededOf(closed)
+    const foreign = needed.filter(({ peer }) => peer !== transport.self).map(({ update }) => update)
+    await kept.add(foreign)
     const contributions = await this.obtainUpdates(needed, signal)
     const context = { ...mergeContextOf(manifest, method, closed), self: this.self }
     const state = await inTurns(takingTurns(clock), method.merge, this.merged, contributions, context)
     const checkpoint = await this.keep(closed.round, state)
-    const foreign = needed.filter(({ peer }) => peer !== transport.self)
-    await this.drop(foreign.map(({ update }) => update))
+    await kept.drop(foreign)
     onEvent({ type: 'merged', round: closed.round, checkpoint })
   }
 
@@ -194,8 +197,9 @@ export class Replica {
 
   /** Takes the host's checkpoint for one's own, from everybody who has it. */
   private async fetchCheckpoint(view: RunView, signal: AbortSignal): Promise<void> {
-    const { method, layout, host, onEvent } = this.init
+    const { method, layout, host, kept, onEvent } = this.init
     const { round, checkpoint } = view.checkpoint
+    await kept.add([checkpoint])
     // Asked again and again while it lasts: whoever answers only now, or has the checkpoint only now, joins in.
     const sources = (): PeerId[] => {
       const newest = host.view
@@ -221,19 +225,15 @@ export class Replica {
   }
 
   private async keep(round: number, state: unknown, fetched?: Cid): Promise<Cid> {
-    const { blobs, method } = this.init
+    const { blobs, method, kept } = this.init
     const checkpoint = fetched ?? (await putArtifact(blobs, method.serialiseState(state)))
+    await kept.add([checkpoint])
     this.merged = state
     this.newest = { round, checkpoint }
-    this.keptCheckpoints.push(checkpoint)
-    const excess = this.keptCheckpoints.length - replicaLimits.keptCheckpoints
-    await this.drop(this.keptCheckpoints.splice(0, excess))
+    const others = this.keptCheckpoints.filter((each) => each !== checkpoint)
+    const excess = Math.max(0, others.length + 1 - replicaLimits.keptCheckpoints)
+    this.keptCheckpoints = [...others.slice(excess), checkpoint]
+    await kept.drop(others.slice(0, excess))
     return checkpoint
-  }
-
-  private async drop(artifacts: readonly Cid[]): Promise<void> {
-    const { blobs, method, layout } = this.init
-    const maxBytes = Math.max(method.stateBytes(layout), method.maximumUpdateBytes(layout))
-    await dropArtifacts(blobs, artifacts, { artifacts: this.keptCheckpoints }, { maxBytes })
   }
 }

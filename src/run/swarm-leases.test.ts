@@ -203,13 +203,13 @@ describe('a peer whose training goes wrong', () => {
 describe('what only a peer knows', () => {
   test('survives a restart with the same identity', async () => {
     const sync = { method: 'sparse-loco', innerSteps: 3 } as const
-    const kept: (Uint8Array | undefined)[] = []
+    const files = fileLocalStore(memoryFiles(), 'peer')
     let saves = 0
     const localStore: LocalStore = {
-      load: async (slot) => kept[slot],
-      save: async (slot, pieces) => {
-        kept[slot] = joinPieces(pieces)
-        saves += 1
+      ...files,
+      save: async (place, pieces) => {
+        await files.save(place, pieces)
+        if (place !== 'kept') saves += 1
       },
     }
     swarm = await ToySwarm.start({ sync, rounds: { ...impatient, rounds: 300, graceMs: 20 } })
@@ -251,9 +251,9 @@ describe('what only a peer knows', () => {
     const saves: number[] = []
     const localStore: LocalStore = {
       ...files,
-      save: (slot, pieces) => {
-        saves.push(slot)
-        return files.save(slot, pieces)
+      save: (place, pieces) => {
+        if (place !== 'kept') saves.push(place)
+        return files.save(place, pieces)
       },
     }
     const first = swarm.join(1, { localStore })

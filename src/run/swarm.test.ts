@@ -1,6 +1,8 @@
 import { afterEach, describe, expect, test } from 'vitest'
-import { GroundswellError, messageOf, seededRandom, systemClock } from '../core/index.ts'
-import { MemoryNetwork } from '../swarm/index.ts'
+import { GroundswellError, memoryFiles, messageOf, seededRandom, systemClock } from '../core/index.ts'
+import { MemoryNetwork, memoryBlobs } from '../swarm/index.ts'
+import { fileLocalStore } from './local-store.ts'
+import type { PeerEvent } from './peer-status.ts'
 import { stateHash } from './queries.ts'
 import { replay } from './replay.ts'
 import { isPresent } from './state.ts'
@@ -347,5 +349,25 @@ describe('stores', () => {
     for (const { blobs } of members)
       expect((await blobs.list()).length).toBeLessThanOrEqual(2 + 2 * 2 + 3 * 2)
     expect([...(await replay(swarm.log)).members.values()].filter(isPresent)).toEqual([])
+  })
+
+  test('of a peer that is killed again and again hold no more', async () => {
+    await start({ rounds: { ...impatient, rounds: 300, minimumPeers: 1, graceMs: 50 } })
+    swarm.join(1, { stepMs: 5 })
+    const blobs = memoryBlobs()
+    const localStore = fileLocalStore(memoryFiles(), 'peer')
+    for (let life = 0; life < 4; life++) {
+      const enough = Promise.withResolvers<void>()
+      let merges = 0
+      const onEvent = ({ type }: PeerEvent): void => {
+        if (type === 'merged' && ++merges === 3) enough.resolve()
+      }
+      const member = swarm.join(2, { blobs, localStore, stepMs: 5, onEvent })
+      await enough.promise
+      await member.kill()
+      await member.result.catch(() => undefined)
+    }
+    // Of the last life, and the checkpoint with which it began: the manifest, checkpoints, updates of its own and of a merge.
+    expect((await blobs.list()).length).toBeLessThanOrEqual(2 + 3 * 2 + 3 * 2 + 2)
   })
 })

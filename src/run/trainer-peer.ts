@@ -27,6 +27,7 @@ import { obtainArtifact } from './artifacts.ts'
 import { HostLink } from './host-link.ts'
 import type { PrepareContext, Workload } from './inner-trainer.ts'
 import { remedyFor } from './judge.ts'
+import { KeptArtifacts } from './kept-artifacts.ts'
 import { holds, type LeaseResult, workOnLease } from './lease-work.ts'
 import { LocalMemory, type LocalStore } from './local-store.ts'
 import { type Manifest, parseRunManifest } from './manifest.ts'
@@ -73,6 +74,7 @@ interface Work {
   readonly layout: TensorLayout
   readonly workload: Workload
   readonly replica: Replica
+  readonly kept: KeptArtifacts
   readonly memory: LocalMemory
 }
 
@@ -147,15 +149,19 @@ export class TrainerPeer {
     this.look()
     this.emit({ type: 'joined', manifest })
     const layout = layoutOf(manifest.model)
+    const run = init.link.runId
+    const maxBytes = Math.max(method.stateBytes(layout), method.maximumUpdateBytes(layout))
+    const kept = new KeptArtifacts({ blobs: init.blobs, store: init.localStore, run, maxBytes })
     const replica = new Replica({
-      ...{ ...init, manifest, method, layout, host },
+      ...{ ...init, manifest, method, layout, host, kept },
       onEvent: (event) => this.emit(event),
     })
     this.replica = replica
+    await replica.tidy(this.look())
     this.record.enter('fetching', 'fetching the tokenizer and the data')
     const workload = await this.prepare(manifest, layout, signal)
-    const memory = new LocalMemory({ store: init.localStore, run: init.link.runId, method, layout })
-    const work: Work = { manifest, method, layout, workload, replica, memory }
+    const memory = new LocalMemory({ store: init.localStore, run, method, layout })
+    const work: Work = { manifest, method, layout, workload, replica, kept, memory }
     await memory.restore(this.look().you)
     await this.measure(work)
     while (await this.takeTurn(work, signal)) signal.throwIfAborted()
@@ -302,7 +308,7 @@ export class TrainerPeer {
   private async handIn(
     lease: LeaseView,
     { values, steps, tokens, loss }: LeaseResult,
-    { method, layout, replica, manifest, memory }: Work,
+    { method, layout, replica, manifest, kept, memory }: Work,
     signal: AbortSignal,
   ): Promise<void> {
     const { clock, blobs } = this.init
@@ -314,6 +320,7 @@ export class TrainerPeer {
     const { bytes, local } = await inTurns(takingTurns(clock), method.encodeUpdate, input, layout)
     const update = await putArtifact(blobs, bytes)
     this.ownUpdates.push(update)
+    await kept.add([update])
     await memory.keep(round, local)
     const answer = await reportUpdate({
       ...{ host: this.host, clock, lease, signal, report: { round, update, steps, tokens, loss } },
@@ -338,7 +345,7 @@ export class TrainerPeer {
       this.emit({ type: 'refused', round, code, message, remedy })
     }
     const excess = this.ownUpdates.length - peerLimits.keptUpdates
-    for (const old of this.ownUpdates.splice(0, excess)) await replica.forget(old)
+    await kept.drop(this.ownUpdates.splice(0, excess))
   }
 
   /** Catches up, and where the method lets a peer train meanwhile, looks whether there is a lease. */
