@@ -4,13 +4,13 @@
  */
 import { type Clock, GroundswellError } from '../core/index.ts'
 import type { IncomingMessage, PeerId, SignedMessages } from '../swarm/index.ts'
-import { type Journal, outOfOrder } from './journal.ts'
+import { type Journal, outOfOrder, refusalError } from './journal.ts'
 import { type LedgerInit, ledgerPage } from './ledger-page.ts'
 import type { Liveness } from './liveness.ts'
 import { roundPolicySchema } from './policy.ts'
 import type { ControlAction, MessageKind, Messages, Progress, PublicStatus, RunView } from './protocol.ts'
 import { messages } from './protocol-schemas.ts'
-import { MessageQuota } from './quota.ts'
+import { JoinQuota, MessageQuota } from './quota.ts'
 import type { ReportDesk } from './report-desk.ts'
 import { isPresent, type Member, type RunState } from './state.ts'
 import { Holders, viewFor } from './views.ts'
@@ -52,6 +52,7 @@ export class HostMessages {
   readonly refusals: Map<string, number> = new Map()
   private readonly init: HostMessagesInit
   private readonly quota: MessageQuota
+  private readonly joins: JoinQuota
   private readonly holders = new Holders()
   private readonly waiters = new Map<PeerId, () => void>()
   /** The newest state whose news concern everybody. */
@@ -61,6 +62,7 @@ export class HostMessages {
   constructor(init: HostMessagesInit) {
     this.init = init
     this.quota = new MessageQuota(init.clock)
+    this.joins = new JoinQuota(init.clock, () => init.journal.state.policy.maximumPeers)
     this.newsVersion = init.journal.state.version
     const answers = this.answers()
     for (const kind of Object.keys(answers) as MessageKind[]) this.handle(kind, answers)
@@ -92,10 +94,7 @@ export class HostMessages {
   private answers(): Answers {
     const { journal, reports, ledger } = this.init
     return {
-      join: async ({ from, body }) => {
-        await journal.commit({ type: 'joined', peer: from, ...body }, 'member/present')
-        return null
-      },
+      join: (message) => this.join(message),
       ready: async ({ from, body }) => {
         await journal.commit({ type: 'ready', peer: from, ...body }, 'member/ready')
         return null
@@ -134,6 +133,18 @@ export class HostMessages {
         }
       },
     })
+  }
+
+  /** The place is taken before the join has its turn, as what is before it in the queue may decide it. */
+  private async join({ from, body }: IncomingMessage<Messages['join']['body']>): Promise<null> {
+    const { journal } = this.init
+    const contributed = (journal.state.members.get(from)?.contributions ?? 0) > 0
+    if (!this.joins.take(from, contributed)) throw tooManyJoins()
+    const refusal = await journal.propose({ type: 'joined', peer: from, ...body })
+    if (refusal === undefined) return null
+    this.joins.giveBack(from, contributed)
+    if (refusal.code === 'member/present') return null
+    throw refusalError(refusal)
   }
 
   private async watch({ from, body, signal }: IncomingMessage<Messages['watch']['body']>): Promise<RunView> {
@@ -237,5 +248,12 @@ function tooMany(): GroundswellError {
   return new GroundswellError('Too many messages in a short time.', {
     code: 'message/too-many',
     remedy: 'Ask again in a second.',
+  })
+}
+
+function tooManyJoins(): GroundswellError {
+  return new GroundswellError('Too many have joined in a short time.', {
+    code: 'join/too-many',
+    remedy: 'Ask again in ten seconds.',
   })
 }

@@ -310,6 +310,45 @@ describe('a host refuses and counts', () => {
     await honest.kill()
   })
 
+  test('who comes and goes for ever, so that the log does not grow with them', async () => {
+    await beginAgain({ host: { clock: new VirtualClock() } })
+    const before = await swarm.log.length()
+    const answers = await Promise.allSettled(
+      Array.from({ length: 60 }, (_, n) =>
+        n % 2 === 0 ? say('join', { name: '', addresses: [] }) : say('leave', null),
+      ),
+    )
+    expect(answers.filter(({ status }) => status === 'fulfilled').length).toBeGreaterThan(0)
+    expect(await swarm.log.length()).toBeLessThanOrEqual(before + 2 * quotaLimits.joins.burst)
+    expect(refused('join/too-many')).toBeGreaterThan(0)
+  })
+
+  test('an identity that has joined too often, which waits and gets in again', async () => {
+    const clock = new VirtualClock()
+    await beginAgain({ host: { clock } })
+    const { peerId, signer } = identityNumbered(1)
+    const earlier = memoryTransport({ self: peerId, network: swarm.network })
+    await earlier.dial(swarm.hostTransport.addresses[0]!)
+    const { runId } = swarm.host
+    const restless = signedMessages({
+      ...{ transport: earlier, signer, runId, clock: systemClock(), session: randomBytes(16) },
+    })
+    for (let n = 0; n < quotaLimits.joins.burst; n++) {
+      for (const [kind, body] of [['join', { name: '', addresses: [] }] as const, ['leave', null] as const])
+        await restless.signedRequest(swarm.hostIdentity.peerId, { kind, body, reply: nothing })
+    }
+    await earlier.stop()
+    const peer = swarm.join(1, {
+      onEvent: ({ type }) => {
+        if (type === 'reconnecting') void clock.advance(1000 / quotaLimits.joins.perSecond)
+      },
+    })
+    await swarm.until(({ members }) => members.some((member) => member.peer === peerId))
+    expect(refused('join/too-many')).toBeGreaterThan(0)
+    peer.leave()
+    await peer.kill()
+  })
+
   test('orders of those who do not own the run', async () => {
     await unchanged(() => say('control', { action: 'end' }), 'control/not-owner')
     await join()

@@ -1,6 +1,7 @@
 /**
- * How many messages the host answers: a token bucket for each member, one for all strangers together. Filled by the
- * steady clock, so that no jump of the wall clock opens or closes it.
+ * How much a host does for others: messages that it answers, joins that it writes down, and questions that cost it
+ * more than a moment. Token buckets of single peers, and one for all strangers together, as identities are free. Filled
+ * by the steady clock, so that no jump of the wall clock opens or closes one.
  */
 import type { Clock } from '../core/index.ts'
 import type { PeerId } from '../swarm/index.ts'
@@ -10,14 +11,50 @@ export interface QuotaRate {
   readonly burst: number
 }
 
-export const quotaLimits: { readonly member: QuotaRate; readonly strangers: QuotaRate } = {
+export const quotaLimits: {
+  readonly member: QuotaRate
+  readonly strangers: QuotaRate
+  readonly joins: QuotaRate
+} = {
   member: { perSecond: 20, burst: 64 },
   strangers: { perSecond: 200, burst: 400 },
+  /** Of one identity. Each is an entry of the log, and so is what it brings: a `ready`, and its going. */
+  joins: { perSecond: 0.1, burst: 8 },
 }
 
-interface Bucket {
-  tokens: number
-  filledAtMs: number
+/** Joins of all who have not contributed yet: as many as the run has room for at once, and again within minutes. */
+export function newcomersRate(maximumPeers: number): QuotaRate {
+  return { perSecond: Math.max(1, maximumPeers / 256), burst: Math.max(64, maximumPeers) }
+}
+
+class Bucket {
+  private readonly clock: Clock
+  private tokens: number
+  private filledAtMs: number
+
+  constructor(clock: Clock, { burst }: QuotaRate) {
+    this.clock = clock
+    this.tokens = burst
+    this.filledAtMs = clock.steady()
+  }
+
+  /** What is in it now. */
+  fill({ perSecond, burst }: QuotaRate): number {
+    const nowMs = this.clock.steady()
+    this.tokens = Math.min(burst, this.tokens + ((nowMs - this.filledAtMs) * perSecond) / 1000)
+    this.filledAtMs = nowMs
+    return this.tokens
+  }
+
+  take(rate: QuotaRate, cost = 1): boolean {
+    if (this.fill(rate) < cost) return false
+    this.tokens -= cost
+    return true
+  }
+
+  giveBack(cost = 1): void {
+    this.tokens += cost
+  }
 }
 
 export class MessageQuota {
@@ -27,31 +64,71 @@ export class MessageQuota {
 
   constructor(clock: Clock) {
     this.clock = clock
-    this.strangers = { tokens: quotaLimits.strangers.burst, filledAtMs: clock.steady() }
+    this.strangers = new Bucket(clock, quotaLimits.strangers)
   }
 
   /** Takes one message's place; false when there is none. */
   admit(peer: PeerId, known: boolean): boolean {
-    if (!known) return this.take(this.strangers, quotaLimits.strangers)
+    if (!known) return this.strangers.take(quotaLimits.strangers)
     let bucket = this.buckets.get(peer)
     if (bucket === undefined) {
-      bucket = { tokens: quotaLimits.member.burst, filledAtMs: this.clock.steady() }
+      bucket = new Bucket(this.clock, quotaLimits.member)
       this.buckets.set(peer, bucket)
     }
-    return this.take(bucket, quotaLimits.member)
+    return bucket.take(quotaLimits.member)
   }
 
   /** Forgets peers that are not known any more. */
   retain(isKnown: (peer: PeerId) => boolean): void {
     for (const peer of this.buckets.keys()) if (!isKnown(peer)) this.buckets.delete(peer)
   }
+}
 
-  private take(bucket: Bucket, { perSecond, burst }: QuotaRate): boolean {
-    const nowMs = this.clock.steady()
-    bucket.tokens = Math.min(burst, bucket.tokens + ((nowMs - bucket.filledAtMs) * perSecond) / 1000)
-    bucket.filledAtMs = nowMs
-    if (bucket.tokens < 1) return false
-    bucket.tokens -= 1
+/**
+ * Who leaves without a trace is a stranger again, so what an identity has used up is kept here until its bucket would
+ * be full again, and no longer: the table is as bounded as the joins are.
+ */
+export class JoinQuota {
+  private readonly clock: Clock
+  private readonly maximumPeers: () => number
+  /** Those who used theirs longest ago come first. */
+  private readonly own = new Map<PeerId, Bucket>()
+  private readonly newcomers: Bucket
+
+  constructor(clock: Clock, maximumPeers: () => number) {
+    this.clock = clock
+    this.maximumPeers = maximumPeers
+    this.newcomers = new Bucket(clock, newcomersRate(maximumPeers()))
+  }
+
+  /** Identities of which something is kept. */
+  get size(): number {
+    return this.own.size
+  }
+
+  /** Takes a join's place; false when there is none. Who has `contributed` needs none of the newcomers'. */
+  take(peer: PeerId, contributed: boolean): boolean {
+    this.forgetTheFull()
+    const { joins } = quotaLimits
+    const own = this.own.get(peer) ?? new Bucket(this.clock, joins)
+    if (own.fill(joins) < 1) return false
+    if (!contributed && !this.newcomers.take(newcomersRate(this.maximumPeers()))) return false
+    own.take(joins)
+    this.own.delete(peer)
+    this.own.set(peer, own)
     return true
+  }
+
+  /** For a join that was refused, so that nothing was written. */
+  giveBack(peer: PeerId, contributed: boolean): void {
+    this.own.get(peer)?.giveBack()
+    if (!contributed) this.newcomers.giveBack()
+  }
+
+  private forgetTheFull(): void {
+    for (const [peer, bucket] of this.own) {
+      if (bucket.fill(quotaLimits.joins) < quotaLimits.joins.burst) return
+      this.own.delete(peer)
+    }
   }
 }

@@ -5,7 +5,7 @@ import { VirtualClock } from '../core/index.ts'
 import { createSyncMethod, syncSettingsSchema } from '../sync/index.ts'
 import { type Evidence, judgeInTurn, plausible, rejected, remedyFor } from './judge.ts'
 import { Liveness, livenessLimits } from './liveness.ts'
-import { MessageQuota, quotaLimits } from './quota.ts'
+import { JoinQuota, MessageQuota, newcomersRate, quotaLimits } from './quota.ts'
 import { createRun } from './reducer.ts'
 import { rewarmFactor, schedulePosition } from './schedule-position.ts'
 import { created, peerNumber } from './story.ts'
@@ -74,6 +74,52 @@ describe('the quota of messages', () => {
     admitted(quota, 1, true, 1000)
     clock.jump(3_600_000)
     expect(admitted(quota, 1, true, 10)).toBe(0)
+  })
+})
+
+describe('the quota of joins', () => {
+  const { joins } = quotaLimits
+  const admitted = (quota: JoinQuota, peer: number, contributed: boolean, times: number): number =>
+    Array.from({ length: times }, () => quota.take(peerNumber(peer), contributed)).filter(Boolean).length
+
+  test('lets an identity come back a few times and then at its rate, also when it has contributed', async () => {
+    const clock = new VirtualClock()
+    const quota = new JoinQuota(clock, () => 256)
+    expect(admitted(quota, 1, false, 100)).toBe(joins.burst)
+    expect(admitted(quota, 2, true, 100)).toBe(joins.burst)
+    await clock.advance(1000 / joins.perSecond)
+    expect([1, 2].map((peer) => admitted(quota, peer, peer === 2, 100))).toEqual([1, 1])
+  })
+
+  test('lets in as many newcomers as the run has room for, then at a rate for all, and members besides', async () => {
+    const clock = new VirtualClock()
+    const quota = new JoinQuota(clock, () => 1024)
+    const rate = newcomersRate(1024)
+    let sum = 0
+    for (let peer = 0; peer < 2000; peer++) sum += admitted(quota, peer, false, 1)
+    expect(sum).toBe(rate.burst)
+    expect(admitted(quota, 3000, true, 1)).toBe(1)
+    await clock.advance(1000)
+    for (let peer = 4000; peer < 5000; peer++) sum += admitted(quota, peer, false, 1)
+    expect(sum).toBe(rate.burst + rate.perSecond)
+  })
+
+  test('takes no place for a join that came to nothing', () => {
+    const quota = new JoinQuota(new VirtualClock(), () => 8)
+    for (let n = 0; n < 1000; n++) {
+      expect(quota.take(peerNumber(1), false)).toBe(true)
+      quota.giveBack(peerNumber(1), false)
+    }
+  })
+
+  test('remembers an identity until its bucket is full again, and no longer', async () => {
+    const clock = new VirtualClock()
+    const quota = new JoinQuota(clock, () => 256)
+    for (let peer = 0; peer < 256; peer++) admitted(quota, peer, false, 1)
+    expect(quota.size).toBe(256)
+    await clock.advance((1000 * joins.burst) / joins.perSecond)
+    admitted(quota, 1000, false, 1)
+    expect(quota.size).toBe(1)
   })
 })
 
