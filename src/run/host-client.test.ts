@@ -1,18 +1,28 @@
 import { describe, expect, test } from 'vitest'
-import { cidOf, VirtualClock } from '../core/index.ts'
-import { MemoryNetwork, memoryTransport } from '../swarm/index.ts'
+import { z } from 'zod'
+import { cidOf, GroundswellError, VirtualClock } from '../core/index.ts'
+import { MemoryNetwork, memoryTransport, signedMessages } from '../swarm/index.ts'
 import { HostClient } from './host-client.ts'
 import { identityNumbered } from './swarm-fixture.ts'
 
 const never = { delayMs: { min: 1e9, max: 1e9 } }
 
-async function onlooker(faults: MemoryNetwork['faults'], hostIsThere = true) {
+async function onlooker(
+  faults: MemoryNetwork['faults'],
+  hostIsThere = true,
+  answer: () => Promise<unknown> = async () => null,
+) {
   const clock = new VirtualClock()
   const network = new MemoryNetwork({ clock, faults })
   const [host, self] = [identityNumbered(1), identityNumbered(2)]
-  if (hostIsThere) memoryTransport({ self: host.peerId, network })
+  const runId = await cidOf(new Uint8Array(1))
+  if (hostIsThere) {
+    const transport = memoryTransport({ self: host.peerId, network })
+    const answering = { transport, signer: host.signer, runId, clock, session: new Uint8Array(16) }
+    signedMessages(answering).handleSigned('ledger', { body: z.unknown(), answer })
+  }
   const client = new HostClient({
-    link: { runId: await cidOf(new Uint8Array(1)), host: host.peerId, addresses: [`/p2p/${host.peerId}`] },
+    link: { runId, host: host.peerId, addresses: [`/p2p/${host.peerId}`] },
     transport: memoryTransport({ self: self.peerId, network }),
     ...{ signer: self.signer, clock, session: new Uint8Array(16) },
   })
@@ -40,5 +50,30 @@ describe('whoever asks a host', () => {
     const { clock, client } = await onlooker({}, false)
     await expect(client.connect()).rejects.toMatchObject({ code: 'join/unreachable' })
     expect(clock.steady()).toBe(0)
+  })
+
+  test('waits for its turn when a host is asked too much, and is told so after a minute', async () => {
+    let left = 3
+    const answer = async (): Promise<unknown> => {
+      if (left-- > 0) throw new GroundswellError('Too much.', { code: 'question/too-many' })
+      return { entries: [], next: 0, length: 0 }
+    }
+    const { clock, client } = await onlooker({}, true, answer)
+    await client.connect()
+    const asked = async (): Promise<unknown> => {
+      let outcome: unknown
+      const asking = client.ledger({ from: 0 }).then(
+        (page) => (outcome = page),
+        (thrown: unknown) => (outcome = thrown),
+      )
+      for (let second = 0; second < 70 && outcome === undefined; second++) {
+        await new Promise(setImmediate)
+        await clock.advance(1000)
+      }
+      return asking
+    }
+    expect(await asked()).toEqual({ entries: [], next: 0, length: 0 })
+    left = 1000
+    expect(await asked()).toMatchObject({ remoteCode: 'question/too-many' })
   })
 })

@@ -2,7 +2,13 @@
  * Asking a host without being a peer of its run: for onlookers, for whoever checks the ledger, and for owners.
  */
 import { type Clock, GroundswellError, type Signer } from '../core/index.ts'
-import { type JoinLink, type SignedMessages, signedMessages, type Transport } from '../swarm/index.ts'
+import {
+  isRemote,
+  type JoinLink,
+  type SignedMessages,
+  signedMessages,
+  type Transport,
+} from '../swarm/index.ts'
 import {
   type ControlAction,
   type LedgerPage,
@@ -27,6 +33,9 @@ const dialTimeoutMs = 5000
 /** A host that merges a large model, or whose machine is busy, may not answer for longer than one dial waits. */
 const connectForMs = 20_000
 const answerTimeoutMs = 20_000
+/** A host answers only so many questions in a second; whoever has come too late asks again, for so long. */
+const turnPauseMs = 1000
+const turnPatienceMs = 60_000
 
 export class HostClient {
   private readonly init: HostClientInit
@@ -78,16 +87,26 @@ export class HostClient {
     return this.ask('control', { action }, protocolLimits.maxStatusBytes, signal)
   }
 
-  private ask<Kind extends MessageKind>(
+  private async ask<Kind extends MessageKind>(
     kind: Kind,
     body: Messages[Kind]['body'],
     maxReplyBytes: number,
     signal: AbortSignal | undefined,
   ): Promise<Messages[Kind]['reply']> {
-    return this.messages.signedRequest<Messages[Kind]['reply']>(this.init.link.host, {
-      ...{ kind, body, reply: messages[kind].reply, maxReplyBytes, timeoutMs: answerTimeoutMs },
-      ...(signal && { signal }),
-    })
+    const { clock, link } = this.init
+    const startedMs = clock.steady()
+    for (;;) {
+      try {
+        return await this.messages.signedRequest<Messages[Kind]['reply']>(link.host, {
+          ...{ kind, body, reply: messages[kind].reply, maxReplyBytes, timeoutMs: answerTimeoutMs },
+          ...(signal && { signal }),
+        })
+      } catch (thrown) {
+        const tooMany = isRemote(thrown, 'question/too-many') || isRemote(thrown, 'message/too-many')
+        if (!tooMany || clock.steady() - startedMs >= turnPatienceMs) throw thrown
+        await clock.sleep(turnPauseMs, signal)
+      }
+    }
   }
 }
 

@@ -5,12 +5,20 @@
 import { type Clock, GroundswellError } from '../core/index.ts'
 import type { IncomingMessage, PeerId, SignedMessages } from '../swarm/index.ts'
 import { type Journal, outOfOrder, refusalError } from './journal.ts'
-import { type LedgerInit, ledgerPage } from './ledger-page.ts'
+import { type LedgerInit, ledgerPage, ledgerPageCost } from './ledger-page.ts'
 import type { Liveness } from './liveness.ts'
 import { roundPolicySchema } from './policy.ts'
-import type { ControlAction, MessageKind, Messages, Progress, PublicStatus, RunView } from './protocol.ts'
+import type {
+  ControlAction,
+  LedgerPage,
+  MessageKind,
+  Messages,
+  Progress,
+  PublicStatus,
+  RunView,
+} from './protocol.ts'
 import { messages } from './protocol-schemas.ts'
-import { JoinQuota, MessageQuota } from './quota.ts'
+import { JoinQuota, MessageQuota, QuestionQuota } from './quota.ts'
 import type { ReportDesk } from './report-desk.ts'
 import { isPresent, type Member, type RunState } from './state.ts'
 import { Holders, viewFor } from './views.ts'
@@ -20,6 +28,8 @@ const messageLimits = {
   maxPollMs: 2000,
   /** A public status is made anew at most this often. */
   statusEveryMs: 250,
+  /** Of encoding and signing one, in pages of the ledger. */
+  statusCost: 0.1,
 } as const
 
 export interface HostMessagesInit {
@@ -53,6 +63,7 @@ export class HostMessages {
   private readonly init: HostMessagesInit
   private readonly quota: MessageQuota
   private readonly joins: JoinQuota
+  private readonly questions: QuestionQuota
   private readonly holders = new Holders()
   private readonly waiters = new Map<PeerId, () => void>()
   /** The newest state whose news concern everybody. */
@@ -63,6 +74,7 @@ export class HostMessages {
     this.init = init
     this.quota = new MessageQuota(init.clock)
     this.joins = new JoinQuota(init.clock, () => init.journal.state.policy.maximumPeers)
+    this.questions = new QuestionQuota(init.clock)
     this.newsVersion = init.journal.state.version
     const answers = this.answers()
     for (const kind of Object.keys(answers) as MessageKind[]) this.handle(kind, answers)
@@ -92,7 +104,7 @@ export class HostMessages {
   }
 
   private answers(): Answers {
-    const { journal, reports, ledger } = this.init
+    const { journal, reports } = this.init
     return {
       join: (message) => this.join(message),
       ready: async ({ from, body }) => {
@@ -109,8 +121,8 @@ export class HostMessages {
         await journal.commit({ type: 'left', peer: from }, 'member/unknown')
         return null
       },
-      status: async () => this.status(),
-      ledger: ({ body }) => ledgerPage(ledger, body),
+      status: (message) => this.status(message),
+      ledger: (message) => this.ledger(message),
       control: (message) => this.control(message),
     }
   }
@@ -182,12 +194,35 @@ export class HostMessages {
     if (this.waiters.get(peer) === wake) this.waiters.delete(peer)
   }
 
-  private status(): PublicStatus {
+  private async status({ from }: IncomingMessage<Messages['status']['body']>): Promise<PublicStatus> {
+    const { statusCost } = messageLimits
+    this.placeForQuestion(from, statusCost).settle(statusCost)
     const nowMs = this.init.clock.steady()
     if (this.described === undefined || nowMs - this.described.atMs >= messageLimits.statusEveryMs) {
       this.described = { status: this.init.describe(), atMs: nowMs }
     }
     return this.described.status
+  }
+
+  private async ledger({ from, body }: IncomingMessage<Messages['ledger']['body']>): Promise<LedgerPage> {
+    const { ledger } = this.init
+    const place = this.placeForQuestion(from, 1)
+    let cost = 1
+    try {
+      const page = await ledgerPage(ledger, body)
+      cost = ledgerPageCost(ledger, body.from, page)
+      return page
+    } finally {
+      place.settle(cost)
+    }
+  }
+
+  private placeForQuestion(peer: PeerId, most: number): { readonly settle: (cost: number) => void } {
+    const contributed = (this.init.journal.state.members.get(peer)?.contributions ?? 0) > 0
+    const isStranger = !contributed && !this.init.owners.includes(peer)
+    const place = this.questions.take(peer, isStranger, most)
+    if (place === undefined) throw tooManyQuestions()
+    return place
   }
 
   private async control({ from, body }: IncomingMessage<Messages['control']['body']>): Promise<PublicStatus> {
@@ -255,5 +290,12 @@ function tooManyJoins(): GroundswellError {
   return new GroundswellError('Too many have joined in a short time.', {
     code: 'join/too-many',
     remedy: 'Ask again in ten seconds.',
+  })
+}
+
+function tooManyQuestions(): GroundswellError {
+  return new GroundswellError('The host is asked too much at once.', {
+    code: 'question/too-many',
+    remedy: 'Ask again in a second.',
   })
 }

@@ -310,6 +310,29 @@ describe('a host refuses and counts', () => {
     await honest.kill()
   })
 
+  test('more questions than strangers may ask, and goes on answering members and owners', async () => {
+    await beginAgain({ host: { clock: new VirtualClock(), owners: [identityNumbered(7).peerId] } })
+    const { burst } = quotaLimits.questions
+    const ask = (): Promise<unknown> => say('ledger', { from: 0, limit: 1 })
+    // All at once: of one peer one is under way, whatever the quota has left.
+    const together = await Promise.allSettled(Array.from({ length: 4 }, ask))
+    expect(together.filter(({ status }) => status === 'fulfilled').length).toBe(1)
+    let answered = 1
+    while (
+      await ask().then(
+        () => true,
+        () => false,
+      )
+    )
+      answered += 1
+    expect(answered).toBeLessThanOrEqual(10 * burst)
+    await expect(ask()).rejects.toMatchObject({ remoteCode: 'question/too-many' })
+    expect(refused('question/too-many')).toBeGreaterThan(0)
+    await join()
+    const owner = await swarm.client(7)
+    expect(await owner.ledger({ from: 0 })).toMatchObject({ entries: [] })
+  })
+
   test('who comes and goes for ever, so that the log does not grow with them', async () => {
     await beginAgain({ host: { clock: new VirtualClock() } })
     const before = await swarm.log.length()

@@ -2,7 +2,7 @@
  * The public record of who contributed what: pages cut from the log itself, and the check that anybody can make of an
  * entry without asking the host, because each carries the peer's own signed report.
  */
-import { type Cid, GroundswellError } from '../core/index.ts'
+import { type Cid, GroundswellError, systemClock, takingTurns } from '../core/index.ts'
 import { openSignedRequest, type PeerId } from '../swarm/index.ts'
 import { decodeEvent, type RunEvent } from './events.ts'
 import type { Log } from './log.ts'
@@ -32,6 +32,12 @@ export class RoundIndex {
   }
 }
 
+/** Decoded before others have their turn. */
+const entriesInOneGo = 128
+
+/** Of a page that holds nothing: finding its place, and signing it. */
+const leastPageCost = 0.1
+
 /** What one page is cut with. */
 export interface LedgerInit {
   readonly log: Log
@@ -49,9 +55,11 @@ export async function ledgerPage(
   let { position: next, round } = rounds.before(from)
   if (from >= length) return { entries, next: length, length }
   const end = Math.min(length, from + protocolLimits.maxLedgerScan)
+  const pause = takingTurns(systemClock(), 0)
   for await (const { position, bytes } of log.read(next)) {
     if (position >= end || entries.length >= limit) break
     next = position + 1
+    if (next % entriesInOneGo === 0) await pause()
     const event = decodeEvent(bytes, position)
     if (event.type === 'checkpointed') round = event.round + 1
     if (position < from) continue
@@ -59,6 +67,13 @@ export async function ledgerPage(
     if (entry !== undefined) entries.push(entry)
   }
   return { entries, next: Math.max(next, from), length }
+}
+
+/** What a page cost to make, as a share of the dearest. */
+export function ledgerPageCost({ rounds }: LedgerInit, from: number, { next }: LedgerPage): number {
+  const read = Math.max(0, next - rounds.before(from).position)
+  const most = protocolLimits.maxLedgerScan + RoundIndex.stride
+  return Math.min(1, leastPageCost + read / most)
 }
 
 function entryOf(

@@ -160,6 +160,23 @@ test('pages of the ledger look at a bounded part of the log and know the round w
   })
 })
 
+test('whoever else waits has a turn while a page of the ledger is made', async () => {
+  const log = memoryLog()
+  const { maxLedgerScan } = protocolLimits
+  for (let position = 0; position < maxLedgerScan; position++)
+    await log.append(encodeEvent({ type: 'ticked', atMs: 0 }), { expect: position })
+  let turns = 0
+  let isMade = false
+  const others = (): void => {
+    turns += 1
+    if (!isMade) setImmediate(others)
+  }
+  setImmediate(others)
+  await ledgerPage({ log, rounds: new RoundIndex(), batchTokens: 8 }, { from: 0, limit: 64 })
+  isMade = true
+  expect(turns).toBeGreaterThanOrEqual(maxLedgerScan / 256)
+})
+
 test('a signed report with the longest values fits into its event, and the event into its entry', () => {
   const peer = peers[0] as PeerId
   const event = {

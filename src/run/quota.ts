@@ -15,11 +15,14 @@ export const quotaLimits: {
   readonly member: QuotaRate
   readonly strangers: QuotaRate
   readonly joins: QuotaRate
+  readonly questions: QuotaRate
 } = {
   member: { perSecond: 20, burst: 64 },
   strangers: { perSecond: 200, burst: 400 },
   /** Of one identity. Each is an entry of the log, and so is what it brings: a `ready`, and its going. */
   joins: { perSecond: 0.1, burst: 8 },
+  /** In whole pages of the ledger, of which one takes a host some 60 ms; of all strangers, and of all others. */
+  questions: { perSecond: 2, burst: 8 },
 }
 
 /** Joins of all who have not contributed yet: as many as the run has room for at once, and again within minutes. */
@@ -129,6 +132,35 @@ export class JoinQuota {
     for (const [peer, bucket] of this.own) {
       if (bucket.fill(quotaLimits.joins) < quotaLimits.joins.burst) return
       this.own.delete(peer)
+    }
+  }
+}
+
+/** Questions that cost a host more than a moment, counted by what they cost; of each peer one at a time. */
+export class QuestionQuota {
+  private readonly strangers: Bucket
+  private readonly others: Bucket
+  private readonly underWay = new Set<PeerId>()
+
+  constructor(clock: Clock) {
+    this.strangers = new Bucket(clock, quotaLimits.questions)
+    this.others = new Bucket(clock, quotaLimits.questions)
+  }
+
+  /** Takes the place of a question that costs so much at most, to be settled when it is answered; undefined when there is none. */
+  take(
+    peer: PeerId,
+    isStranger: boolean,
+    most: number,
+  ): { readonly settle: (cost: number) => void } | undefined {
+    const bucket = isStranger ? this.strangers : this.others
+    if (this.underWay.has(peer) || !bucket.take(quotaLimits.questions, most)) return undefined
+    this.underWay.add(peer)
+    return {
+      settle: (cost) => {
+        this.underWay.delete(peer)
+        bucket.giveBack(most - cost)
+      },
     }
   }
 }

@@ -5,7 +5,7 @@ import { VirtualClock } from '../core/index.ts'
 import { createSyncMethod, syncSettingsSchema } from '../sync/index.ts'
 import { type Evidence, judgeInTurn, plausible, rejected, remedyFor } from './judge.ts'
 import { Liveness, livenessLimits } from './liveness.ts'
-import { JoinQuota, MessageQuota, newcomersRate, quotaLimits } from './quota.ts'
+import { JoinQuota, MessageQuota, newcomersRate, QuestionQuota, quotaLimits } from './quota.ts'
 import { createRun } from './reducer.ts'
 import { rewarmFactor, schedulePosition } from './schedule-position.ts'
 import { created, peerNumber } from './story.ts'
@@ -120,6 +120,36 @@ describe('the quota of joins', () => {
     await clock.advance((1000 * joins.burst) / joins.perSecond)
     admitted(quota, 1000, false, 1)
     expect(quota.size).toBe(1)
+  })
+})
+
+describe('the quota of questions', () => {
+  const { perSecond, burst } = quotaLimits.questions
+
+  test('counts what answers cost, of all strangers together, and of the others apart from them', async () => {
+    const clock = new VirtualClock()
+    const quota = new QuestionQuota(clock)
+    const answered = (isStranger: boolean, most: number, cost: number): number => {
+      const places = Array.from({ length: 1000 }, (_, peer) => {
+        const place = quota.take(peerNumber(peer), isStranger, most)
+        place?.settle(cost)
+        return place
+      })
+      return places.filter((place) => place !== undefined).length
+    }
+    expect(answered(true, 1, 1)).toBe(burst)
+    expect(answered(false, 1, 0.5)).toBe(2 * burst - 1) // whoever may cost a whole one needs it
+    await clock.advance(1000)
+    expect(answered(true, 0.1, 0.1)).toBeGreaterThanOrEqual(10 * perSecond - 1)
+  })
+
+  test('has one place for each peer at a time', () => {
+    const quota = new QuestionQuota(new VirtualClock())
+    const first = quota.take(peerNumber(1), true, 1)
+    expect(quota.take(peerNumber(1), true, 1)).toBeUndefined()
+    expect(quota.take(peerNumber(2), true, 1)).toBeDefined()
+    first!.settle(1)
+    expect(quota.take(peerNumber(1), true, 1)).toBeDefined()
   })
 })
 
