@@ -23,6 +23,7 @@ import { PeerLedger } from './ledger.ts'
 import { askOn, type Exchanging, serveOn } from './libp2p-exchange.ts'
 import { Pacer, type RateCaps } from './pacing.ts'
 import type { PeerId } from './peer-id.ts'
+import { boundPeerRecords } from './peer-records.ts'
 import { RelayClient, type RelayNews } from './relay-client.ts'
 import { sparingNoise } from './sparing-noise.ts'
 import {
@@ -67,6 +68,8 @@ export interface ConnectionLimits {
   readonly handshakeTimeoutMs: number
   /** Streams of one connection, either way. */
   readonly maxStreams: number
+  /** Peers without a connection of which libp2p keeps a record, so that they can be dialled again. */
+  readonly maxRemembered: number
 }
 
 export const connectionLimits: ConnectionLimits = {
@@ -76,6 +79,7 @@ export const connectionLimits: ConnectionLimits = {
   maxPending: 64,
   handshakeTimeoutMs: 10_000,
   maxStreams: 256,
+  maxRemembered: 1024,
 }
 
 /**
@@ -164,6 +168,7 @@ export async function libp2pTransport(init: Libp2pTransportInit): Promise<Transp
     },
     services: { identify: identify() },
   })
+  boundPeerRecords(node, limits.maxConnections + limits.maxRemembered)
   transport = new Libp2pTransport(node, relays, init)
   try {
     await node.start()

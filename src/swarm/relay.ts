@@ -17,6 +17,7 @@ import { cannotListen, parseAddress } from './addresses.ts'
 import type { Identity } from './identity.ts'
 import { type ConnectionLimits, connectionLimits, lifeSigns, streamBuffers } from './libp2p-transport.ts'
 import type { PeerId } from './peer-id.ts'
+import { boundPeerRecords } from './peer-records.ts'
 import { boundedCircuits } from './relay-circuits.ts'
 import { RelayAccounts, type RelayQuotas, type RelayRefusal, relayQuotas } from './relay-quotas.ts'
 import { sparingNoise } from './sparing-noise.ts'
@@ -138,6 +139,7 @@ export async function startRelay(init: RelayInit): Promise<Relay> {
       relay: (components) => server(boundedCircuits(components, accounts, clock)),
     },
   })
+  boundPeerRecords(node, limits.maxConnections + limits.maxRemembered)
   // The server keeps the place of a peer that has gone until it would have had to be renewed.
   node.addEventListener('peer:disconnect', ({ detail: peer }) => {
     const { reservations } = node.services.relay
