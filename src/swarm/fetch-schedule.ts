@@ -141,17 +141,19 @@ export class Schedule {
   private anybodyFree(): boolean {
     const now = this.init.clock.steady()
     const alone = this.sources.size === 1
-    return [...this.sources.values()].some(
-      (source) => !source.banned && source.restMs(now) === 0 && source.hasRoom(1, alone),
-    )
+    return this.askable().some((source) => source.restMs(now) === 0 && source.hasRoom(1, alone))
+  }
+
+  /** Those that did not lie; what was lost is asked again only while another carries on, or the fetch would never end. */
+  private askable(): Source[] {
+    const honest = [...this.sources.values()].filter(({ banned }) => !banned)
+    return honest.some(({ lost }) => !lost) ? honest : []
   }
 
   /** The source that is expected to give it first. */
   private best({ cid, maxBytes }: Wanted, except?: Source): Source | undefined {
     const now = this.init.clock.steady()
-    const able = [...this.sources.values()].filter(
-      (source) => source !== except && !source.banned && !source.lacks.has(cid),
-    )
+    const able = this.askable().filter((source) => source !== except && !source.lacks.has(cid))
     return able
       .filter((source) => source.restMs(now) === 0 && source.hasRoom(maxBytes, able.length === 1))
       .sort((a, b) => a.expectedMs(maxBytes) - b.expectedMs(maxBytes) || a.underWay - b.underWay)[0]
@@ -230,7 +232,7 @@ export class Schedule {
     const now = this.init.clock.steady()
     const reason = failureOf(thrown)
     this.underWay.delete(asked)
-    if (reason === 'missing') this.callOff(wanted, source)
+    if (reason === 'missing' || reason === 'timeout') this.callOff(wanted, source)
     const pending = [...this.underWay].some((each) => each.wanted === wanted)
     if (this.left.has(wanted.cid) && !pending) this.queue.unshift(wanted)
     if (isRemote(thrown, 'peer/busy') && source.wasBusy(now)) return
@@ -246,12 +248,12 @@ export class Schedule {
       this.failures.splice(scheduleLimits.maxFailures / 2, 1)
   }
 
-  /** Waits no longer for an answer of a source that has said meanwhile that it does not have the blob. */
+  /** Waits no longer for other answers of a source that does not have the blob, or has been silent for so long. */
   private callOff(wanted: Wanted, source: Source): void {
     for (const other of this.underWay) {
       if (other.wanted !== wanted || other.source !== source) continue
       this.underWay.delete(other)
-      other.callOff.abort(new Error('It is not there.'))
+      other.callOff.abort(new Error('It will not come.'))
     }
   }
 
