@@ -9,7 +9,7 @@ import { layoutOf } from '../model/index.ts'
 import {
   artifactBlobs,
   type Blobs,
-  memoryBlobs,
+  FetchError,
   needBlob,
   type PeerId,
   putArtifact,
@@ -25,9 +25,11 @@ import {
 } from '../sync/index.ts'
 import { dropArtifacts, obtainArtifact } from './artifacts.ts'
 import { encodeRunManifest, type Manifest, runIdOf } from './manifest.ts'
+import { Quarantines } from './quarantines.ts'
 import { artifactsOf, type Effect } from './reducer.ts'
 import { mergeContextOf } from './schedule-position.ts'
 import type { RunState } from './state.ts'
+import { Turns } from './turns.ts'
 
 export interface HostStoreInit {
   readonly manifest: Manifest
@@ -37,11 +39,17 @@ export interface HostStoreInit {
 }
 
 const hostStoreLimits = {
-  /** Updates being fetched at a time, each held in memory until it is judged. */
+  /** Updates being fetched at a time, each held in memory until it is judged: so many, or as many as fit, but some. */
   fetchesAtATime: 32,
+  leastAtATime: 4,
+  quarantineBytes: 1024 ** 3,
   /** The slowest pace at which an update may come, beyond the first minute. */
   slowestBytesPerSecond: 16_384,
   fetchPatienceMs: 60_000,
+  /** After so many fetches in a row that a peer let come to nothing, its update is thrown out. */
+  mostWithheld: 2,
+  /** Whoever goes away while it is asked has let it come to nothing when nothing has come for so long. */
+  silenceMs: 15_000,
 } as const
 
 /** An update that was decoded but is not in the store yet. */
@@ -60,14 +68,14 @@ export class HostStore {
   private readonly init: HostStoreInit
   /** Blobs that the run names: never removed, even where an update shares a chunk with them. */
   private readonly pinned: ReadonlySet<Cid>
-  /** What has come of updates whose transfer broke off, for when they are reported again; one per peer. */
-  private readonly quarantines = new Map<PeerId, { root: Cid; blobs: Blobs }>()
+  private readonly quarantines: Quarantines
+  private readonly turns: Turns
+  /** Fetches in a row that a peer let come to nothing. */
+  private readonly withheld = new Map<PeerId, number>()
   /** Updates that count and are not merged yet, decoded. */
   private readonly updates = new Map<Cid, unknown>()
   private merged: unknown
   private changes: Promise<unknown> = Promise.resolve()
-  private fetching = 0
-  private readonly queue: (() => void)[] = []
 
   private constructor(
     init: HostStoreInit,
@@ -78,6 +86,11 @@ export class HostStore {
     this.layout = opened.layout
     this.pinned = opened.pinned
     this.merged = opened.merged
+    const { fetchesAtATime, leastAtATime, quarantineBytes } = hostStoreLimits
+    const updateBytes = this.method.maximumUpdateBytes(this.layout)
+    const fitting = Math.floor(quarantineBytes / updateBytes)
+    this.turns = new Turns(Math.max(leastAtATime, Math.min(fetchesAtATime, fitting)))
+    this.quarantines = new Quarantines(Math.max(quarantineBytes, leastAtATime * updateBytes))
   }
 
   /** @throws GroundswellError when something that the manifest names, or the state's checkpoint, is not there */
@@ -112,17 +125,20 @@ export class HostStore {
 
   /**
    * Fetches an update from the peer that reports it, and decodes it.
-   * @throws GroundswellError `artifact/unavailable` for trouble on the way; others for what is no update of this run
+   * @throws GroundswellError `artifact/unavailable` for trouble on the way; `update/not-given` when the peer lets that
+   *   happen again and again; others for what is no update of this run
    */
   async fetchUpdate(from: PeerId, root: Cid, signal: AbortSignal): Promise<DecodedUpdate> {
     const { transport, clock } = this.init
-    await this.takeTurn(signal)
+    const { fetchPatienceMs, slowestBytesPerSecond, silenceMs } = hostStoreLimits
+    this.throwIfWithheld(from, root) // the last time it went away before it could be told
+    await this.turns.take(signal)
     const stop = new AbortController()
-    const begun = this.quarantines.get(from)
-    const blobs = begun?.root === root ? begun.blobs : memoryBlobs()
-    this.quarantines.set(from, { root, blobs })
+    let newestAtMs = clock.steady()
+    const blobs = this.quarantines.enter(from, root, () => {
+      newestAtMs = clock.steady()
+    })
     const maxBytes = this.method.maximumUpdateBytes(this.layout)
-    const { fetchPatienceMs, slowestBytesPerSecond } = hostStoreLimits
     const patience = clock
       .sleep(fetchPatienceMs + (1000 * maxBytes) / slowestBytesPerSecond, stop.signal)
       .then(
@@ -136,17 +152,27 @@ export class HostStore {
         signal: until,
         sources: [from],
       })
+      this.withheld.delete(from)
       const decoded = this.method.decodeUpdate(bytes, this.layout)
-      this.quarantines.delete(from)
+      this.quarantines.drop(from)
       return { root, bytes, decoded, norm: this.method.updateNorm(decoded) }
     } catch (thrown) {
-      const resumable = thrown instanceof GroundswellError && thrown.code === 'artifact/unavailable'
-      if (!resumable) this.quarantines.delete(from)
+      const unavailable = thrown instanceof GroundswellError && thrown.code === 'artifact/unavailable'
+      if (!unavailable && !signal.aborted) {
+        this.quarantines.drop(from)
+        throw thrown
+      }
+      this.quarantines.leave(from)
+      // A line that breaks does so soon; who breaks it after a long silence could as well have answered.
+      const isSilent = clock.steady() - newestAtMs >= silenceMs
+      const isWithheld = isSilent || (unavailable && isItsFault(thrown))
+      if (isWithheld) this.withheld.set(from, (this.withheld.get(from) ?? 0) + 1)
+      if (isWithheld && !signal.aborted) this.throwIfWithheld(from, root)
       throw thrown
     } finally {
       stop.abort()
       await patience
-      this.passTurn()
+      this.turns.pass()
     }
   }
 
@@ -201,7 +227,19 @@ export class HostStore {
 
   /** Forgets what had come from peers that are gone. */
   forgetTransfers(isGone: (peer: PeerId) => boolean): void {
-    for (const peer of this.quarantines.keys()) if (isGone(peer)) this.quarantines.delete(peer)
+    this.quarantines.forget(isGone)
+    for (const peer of this.withheld.keys()) if (isGone(peer)) this.withheld.delete(peer)
+  }
+
+  private throwIfWithheld(peer: PeerId, root: Cid): void {
+    if ((this.withheld.get(peer) ?? 0) < hostStoreLimits.mostWithheld) return
+    this.withheld.delete(peer)
+    throw new GroundswellError(
+      `The peer has reported update ${root}, and did not give it when it was asked.`,
+      {
+        code: 'update/not-given',
+      },
+    )
   }
 
   /** One change after the other: what is being removed may share chunks with what is being put. */
@@ -210,23 +248,11 @@ export class HostStore {
     this.changes = changed.catch(() => undefined)
     return changed
   }
+}
 
-  private async takeTurn(signal: AbortSignal): Promise<void> {
-    if (this.fetching >= hostStoreLimits.fetchesAtATime) {
-      const { promise, resolve } = Promise.withResolvers<void>()
-      this.queue.push(resolve)
-      await promise
-    }
-    this.fetching += 1
-    if (!signal.aborted) return
-    this.passTurn()
-    signal.throwIfAborted()
-  }
-
-  private passTurn(): void {
-    this.fetching -= 1
-    this.queue.shift()?.()
-  }
+/** It does not have what it reported, or was so slow that it might as well not. Lines break and peers are busy without any fault. */
+function isItsFault(thrown: GroundswellError): boolean {
+  return !(thrown instanceof FetchError) || thrown.failures.some(({ reason }) => reason === 'missing')
 }
 
 function tooSlow(root: Cid): GroundswellError {

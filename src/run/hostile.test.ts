@@ -230,6 +230,17 @@ describe('a host refuses and counts', () => {
     expect(await swarm.hostBlobs.list()).toEqual(before)
   })
 
+  test('an update that its peer does not give: once is an accident, the second time costs the lease', async () => {
+    await join()
+    const whole = await putArtifact(memoryBlobs(), genuine())
+    await unchanged(() => report(whole), 'artifact/unavailable')
+    expect(await report(whole)).toMatchObject({ outcome: 'rejected', code: 'update/not-given' })
+    const { rejected, strikes } = swarm.host.status().members.find(({ peer }) => peer === mallory.peerId)!
+    expect({ rejected, strikes }).toEqual({ rejected: 1, strikes: 1 })
+    const { entries } = (await say('ledger', { from: 0, limit: 64 })) as LedgerPage
+    verifyLedgerEntry(entries[0]!, swarm.host.runId, swarm.hostIdentity.peerId)
+  })
+
   test('reports that name what the run itself needs, and removes none of it', async () => {
     await join()
     const before = new Set((await swarm.hostBlobs.list()).map(({ cid }) => cid))

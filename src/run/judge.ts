@@ -78,6 +78,7 @@ const unfit = new Set([
   'artifact/oversized',
   'artifact/malformed',
   'message/malformed',
+  'update/not-given',
 ])
 
 /** The way out for whoever was rejected; a view tells the code only. */
@@ -94,6 +95,8 @@ export function remedyFor(code: string): string {
     case 'artifact/malformed':
     case 'message/malformed':
       return 'Install the version of Groundswell that the host runs.'
+    case 'update/not-given':
+      return 'Keep this machine awake and connected until its update has been taken.'
     default:
       return 'Ask the owner of the run.'
   }
