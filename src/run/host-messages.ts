@@ -254,11 +254,21 @@ export class HostMessages {
   }
 }
 
-/** The policy in force with some values changed. @throws GroundswellError `control/policy` */
+/**
+ * The policy in force with some values changed, for a host that was opened with room for so many peers.
+ * @throws GroundswellError `control/policy`
+ */
 export function changedPolicy(
   state: RunState,
   change: Extract<ControlAction, object>['policy'],
+  mostPeers: number,
 ): RunState['policy'] {
+  if ((change.maximumPeers ?? 0) > mostPeers) {
+    throw new GroundswellError(`That policy cannot be: this host has room for ${mostPeers} peers.`, {
+      code: 'control/policy',
+      remedy: 'Begin a run with a larger maximumPeers for more.',
+    })
+  }
   const parsed = roundPolicySchema.safeParse({ ...state.policy, ...change })
   if (parsed.success) return parsed.data
   const { path, message } = parsed.error.issues[0]!

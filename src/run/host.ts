@@ -19,7 +19,7 @@ import { RoundIndex } from './ledger-page.ts'
 import { Liveness } from './liveness.ts'
 import type { Log } from './log.ts'
 import { type Manifest, runIdOf } from './manifest.ts'
-import type { RoundPolicy } from './policy.ts'
+import { hostPlaces, type RoundPolicy } from './policy.ts'
 import type { ControlAction, PublicStatus } from './protocol.ts'
 import { type Effect, pendingEffects, step } from './reducer.ts'
 import { replay } from './replay.ts'
@@ -157,8 +157,9 @@ export class Host implements AsyncDisposable {
     const judge = init.judge ?? plausible
     const reports = new ReportDesk({ journal: this.journal, store, judge, stopping, onFailure })
     serveBlobs(transport, blobs)
+    const places = hostPlaces(manifest.rounds.maximumPeers)
     this.messages = new HostMessages({
-      messages: signedMessages({ ...init, runId: this.runId }),
+      messages: signedMessages({ ...init, runId: this.runId, maxConcurrent: places.messages }),
       ...{
         clock,
         journal: this.journal,
@@ -224,7 +225,8 @@ export class Host implements AsyncDisposable {
 
   /** Goes on by other rules, from now on. @throws GroundswellError `control/policy` */
   async changePolicy(change: Partial<RoundPolicy>): Promise<void> {
-    const policy = changedPolicy(this.journal.state, change)
+    const { peers } = hostPlaces(this.manifest.rounds.maximumPeers)
+    const policy = changedPolicy(this.journal.state, change, peers)
     await this.journal.commit({ type: 'policyChanged', policy })
   }
 

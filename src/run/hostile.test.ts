@@ -18,6 +18,7 @@ import {
   type Transport,
 } from '../swarm/index.ts'
 import { createSyncMethod } from '../sync/index.ts'
+import { eventLimits } from './events.ts'
 import { verifyLedgerEntry } from './ledger-page.ts'
 import type { LedgerEntry, LedgerPage, PublicStatus, ReportAnswer } from './protocol.ts'
 import { stateHash } from './queries.ts'
@@ -129,6 +130,11 @@ describe('a host refuses and counts', () => {
       'join',
       { name: '', addresses: Array.from({ length: 9 }, () => '/ip4/1.2.3.4/tcp/1') },
     ],
+    [
+      'an address that is too long',
+      'join',
+      { name: '', addresses: [`/dns4/${'a'.repeat(eventLimits.maxAddressLength - 5)}`] },
+    ],
     ['an address that is none', 'join', { name: '', addresses: ['rm -rf /'] }],
     ['a negative number of tokens', 'report', { round: 1, update: 'x', steps: 1, tokens: -1, loss: 1 }],
     [
@@ -143,6 +149,12 @@ describe('a host refuses and counts', () => {
   ])('a body with %s', async (_, kind, body) => {
     await unchanged(() => say(kind, body), 'message/malformed')
     expect(refused('message-malformed')).toBe(1)
+  })
+
+  test('nothing of a body that is as long as it may be', async () => {
+    const address = `/dns4/${'a'.repeat(256 - 6)}`
+    await say('join', { name: 'x'.repeat(64), addresses: Array.from({ length: 8 }, () => address) })
+    expect(refused('message-malformed')).toBe(0)
   })
 
   test('kinds that do not exist, messages for other runs, and a message seen before', async () => {

@@ -51,6 +51,22 @@ export function defaultVanishAfterMs(parameters: number): number {
   return Math.min(usualSilenceMs + Math.round(parameters / 5000), longestSilenceMs)
 }
 
+/** Members for which every host has room, however few its run takes. */
+const leastPlaces = 256
+
+/**
+ * What a host needs room for when its run takes so many peers: each has a connection and a `watch` that waits, and says
+ * something else besides; and there are those who come, look on, or come again over a new connection.
+ */
+export function hostPlaces(maximumPeers: number): {
+  readonly peers: number
+  readonly connections: number
+  readonly messages: number
+} {
+  const peers = Math.max(leastPlaces, maximumPeers)
+  return { peers, connections: peers + 256, messages: 2 * peers + 512 }
+}
+
 const milliseconds = (least: number, most: number): z.ZodInt => z.int().min(least).max(most)
 const day = 86_400_000
 

@@ -228,6 +228,10 @@ describe('the owner of a run', () => {
     await expect(client.control({ policy: { speed: 2 } as object })).rejects.toMatchObject({
       remoteCode: 'control/policy',
     })
+    await expect(client.control({ policy: { maximumPeers: 257 } })).rejects.toMatchObject({
+      remoteCode: 'control/policy',
+      message: expect.stringContaining('room for 256 peers'),
+    })
     await expect(onlooker.control('end')).rejects.toMatchObject({ remoteCode: 'control/not-owner' })
 
     await client.control('end')

@@ -28,6 +28,8 @@ export interface SignedMessagesInit {
   readonly clock: Clock
   /** 16 bytes that no earlier process of this identity has used: from a good random source. */
   readonly session: Uint8Array
+  /** Messages of all peers that may be under way; those of the transport unless stated. */
+  readonly maxConcurrent?: number
 }
 
 export interface SignedRequest<Reply> {
@@ -210,6 +212,7 @@ export function signedMessages(init: SignedMessagesInit): SignedMessages {
 
   transport.handle(messageProtocol, ({ from, bytes, signal }) => answer(from, bytes, signal), {
     maxRequestBytes: signedLimits.maxMessageBytes,
+    maxConcurrent: init.maxConcurrent ?? transportLimits.maxConcurrent,
   })
 
   return {

@@ -16,6 +16,7 @@ import {
 import {
   defaultVanishAfterMs,
   type HostStatus,
+  hostPlaces,
   type Manifest,
   openHost,
   publishRun,
@@ -87,6 +88,7 @@ export async function host(context: CommandContext, path: string, options: HostC
     listen: listen ?? [listenAddress(run, await lastPort(context, portFile))],
     ...(announce === undefined ? {} : { announce }),
     ...(relays === undefined ? {} : { relays }),
+    limits: { maxConnections: hostPlaces(manifest.rounds.maximumPeers).connections },
     caps: {
       ...(up === undefined ? {} : { upBytesPerSecond: up }),
       ...(down === undefined ? {} : { downBytesPerSecond: down }),
