@@ -83,7 +83,7 @@ export const eventLimits = {
   maxEventBytes: 65_536,
   maxNameLength: 64,
   maxAddresses: 8,
-  maxAddressLength: 256,
+  maxAddressLength: 512,
   maxReportBytes: 4096,
   maxReasonLength: 500,
   /** Inner steps that one contribution may claim. */

@@ -152,7 +152,7 @@ describe('a host refuses and counts', () => {
   })
 
   test('nothing of a body that is as long as it may be', async () => {
-    const address = `/dns4/${'a'.repeat(256 - 6)}`
+    const address = `/dns4/${'a'.repeat(eventLimits.maxAddressLength - 6)}`
     await say('join', { name: 'x'.repeat(64), addresses: Array.from({ length: 8 }, () => address) })
     expect(refused('message-malformed')).toBe(0)
   })
