@@ -39,6 +39,34 @@ describe('an update', () => {
   })
 })
 
+describe('a lease of a round that began anew', () => {
+  /** Ada gave up her first lease of round 1 and has another one of it. */
+  const anew = (): Story => new Story({ minimumPeers: 1 }).join(ada).at(500).leave(ada).join(ada)
+
+  test('is not the one before: what was done for that counts no more, and costs nothing', () => {
+    const story = anew()
+    expect(story.lease(ada)).toMatchObject({ round: 1, grantedAtMs: 500 })
+    const { state } = story
+    const refusal = {
+      code: 'round/no-lease',
+      message: 'The peer has no lease of round 1, but another one of that round.',
+    }
+    expect(story.try(story.contributed(ada, { grantedAtMs: 1 })).refusal).toMatchObject(refusal)
+    const { atMs, peer, round, update, report } = story.contributed(ada)
+    const rejected = { type: 'rejected', atMs, peer, round, update, code: 'c', reason: '', report } as const
+    expect(story.try({ ...rejected, grantedAtMs: 1 }).refusal).toMatchObject(refusal)
+    expect(story.state).toBe(state)
+    expect(story.next({ ...rejected, grantedAtMs: 500 }).member(ada).strikes).toBe(1)
+  })
+
+  test('is told by its time, or is whichever there is, as in older logs', () => {
+    for (const name of [{ grantedAtMs: 500 }, {}]) {
+      const story = anew()
+      expect(story.next(story.contributed(ada, name)).state.phase).toBe('coolingDown')
+    }
+  })
+})
+
 describe('a late update', () => {
   /** Round 1 closed without Ben, who still has its lease. */
   const late = (policy = {}): Story =>

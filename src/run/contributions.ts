@@ -14,7 +14,7 @@ export function contribute(state: RunState, event: Contributed): RunState | Refu
   const { peer, update, steps, loss, bytes, norm } = event
   const member = presentMember(state, peer)
   if ('code' in member) return member
-  const lease = leaseFor(member, event.round)
+  const lease = leaseFor(member, event)
   if ('code' in lease) return lease
   const { open } = state
   if (open === null) return notOpen(state)
@@ -88,7 +88,7 @@ export function reject(state: RunState, event: Rejected): RunState | Refusal {
   const { peer, round, code, reason } = event
   const member = presentMember(state, peer)
   if ('code' in member) return member
-  const lease = leaseFor(member, round)
+  const lease = leaseFor(member, event)
   if ('code' in lease) return lease
   const strikes = member.strikes + 1
   const expelled = strikes >= state.policy.maximumStrikes
@@ -127,9 +127,18 @@ export function disagree(state: RunState, event: Disagreed): RunState | Refusal 
   return withMember(state, peer, member, { ...member, disagreements, disagreedRound: round })
 }
 
-function leaseFor(member: Member, round: number): Lease | Refusal {
+/** What tells a lease from every other one of its peer; older logs, and reports of older peers, name the round alone. */
+type LeaseName = Pick<Contributed, 'round' | 'grantedAtMs'>
+
+/** Whether the member has this very lease: of a round that began anew there may be another one. */
+export function isLeaseOf({ lease }: Member, { round, grantedAtMs }: LeaseName): boolean {
+  return lease?.round === round && (grantedAtMs === undefined || lease.grantedAtMs === grantedAtMs)
+}
+
+function leaseFor(member: Member, name: LeaseName): Lease | Refusal {
+  if (isLeaseOf(member, name)) return member.lease!
   const { lease, lastVerdict } = member
-  if (lease?.round === round) return lease
+  const { round } = name
   if (lastVerdict?.round === round) {
     if (lastVerdict.outcome === 'expired') {
       return {
@@ -142,9 +151,10 @@ function leaseFor(member: Member, round: number): Lease | Refusal {
       return { code: 'round/contributed', message: `The peer has contributed its lease of round ${round}.` }
     }
   }
+  const other = lease?.round === round ? 'another one of that round' : `one of round ${lease?.round}`
   return {
     code: 'round/no-lease',
-    message: `The peer has no lease of round ${round}${lease === null ? '' : `, but one of round ${lease.round}`}.`,
+    message: `The peer has no lease of round ${round}${lease === null ? '' : `, but ${other}`}.`,
     remedy: 'Train the lease that it gets with a round.',
   }
 }

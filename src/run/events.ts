@@ -46,8 +46,10 @@ export type RunEvent =
   /** Its update is here, was checked, and counts from now on whatever happens to the peer. */
   | (By & {
       readonly type: 'contributed'
-      /** Round of the lease. */
+      /** Round of the lease… */
       readonly round: number
+      /** …and when it was granted, which tells it from others of a round that began anew; older logs do not say. */
+      readonly grantedAtMs?: number | undefined
       readonly update: Cid
       /** Inner steps done, at most those of the lease: the first so many of its batches. */
       readonly steps: number
@@ -61,6 +63,7 @@ export type RunEvent =
   | (By & {
       readonly type: 'rejected'
       readonly round: number
+      readonly grantedAtMs?: number | undefined
       readonly update: Cid
       readonly code: string
       readonly reason: string
@@ -134,6 +137,7 @@ export const addressesSchema: z.ZodType<string[]> = z
 const at = { atMs: z.number().min(0) }
 const by = { ...at, peer: peerSchema }
 const round = z.int().min(1)
+const grantedAtMs = z.number().min(0).optional()
 const report = z
   .instanceof(Uint8Array)
   .refine((bytes) => bytes.byteLength <= eventLimits.maxReportBytes) as z.ZodType<Uint8Array>
@@ -158,6 +162,7 @@ const eventSchema: z.ZodType<RunEvent> = z.discriminatedUnion('type', [
     ...by,
     type: z.literal('contributed'),
     round,
+    grantedAtMs,
     update: cidSchema,
     steps: z.int().min(1).max(eventLimits.maxSteps),
     loss: z.number(),
@@ -169,6 +174,7 @@ const eventSchema: z.ZodType<RunEvent> = z.discriminatedUnion('type', [
     ...by,
     type: z.literal('rejected'),
     round,
+    grantedAtMs,
     update: cidSchema,
     code: z.string().max(64),
     reason: z.string().max(eventLimits.maxReasonLength),

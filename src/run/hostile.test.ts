@@ -19,6 +19,7 @@ import {
 } from '../swarm/index.ts'
 import { createSyncMethod } from '../sync/index.ts'
 import { eventLimits } from './events.ts'
+import type { Judgement } from './judge.ts'
 import { verifyLedgerEntry } from './ledger-page.ts'
 import type { LedgerEntry, LedgerPage, PublicStatus, ReportAnswer } from './protocol.ts'
 import { stateHash } from './queries.ts'
@@ -286,6 +287,47 @@ describe('a host refuses and counts', () => {
     // The answer to the first may have been lost: saying it again is no offence.
     expect(await report(first)).toMatchObject({ outcome: 'accepted', round: 1 })
   })
+
+  test('an update, once, however often its report is repeated in a round that begins anew', async () => {
+    await join()
+    const { grantedAtMs } = swarm.host.status().members[0]!.lease!
+    const update = await putArtifact(blobs, genuine(0))
+    for (let times = 0; times < 3; times++) {
+      expect(await report(update, { grantedAtMs })).toMatchObject({
+        outcome: 'rejected',
+        code: 'update/empty',
+      })
+    }
+    expect(swarm.host.status().members[0]).toMatchObject({
+      status: 'active',
+      strikes: 1,
+      lease: { round: 1 },
+    })
+  })
+
+  test.each<Judgement>([
+    { accepted: true },
+    { accepted: false, code: 'update/empty', reason: 'It is empty.' },
+  ])(
+    'an update that is still being judged when its peer gets another lease of the round: %o',
+    async (judgement) => {
+      const judging = Promise.withResolvers<void>()
+      const judged = Promise.withResolvers<Judgement>()
+      const judge = (): Promise<Judgement> => {
+        judging.resolve()
+        return judged.promise
+      }
+      await beginAgain({ host: { judge } })
+      await join()
+      const told = report(await putArtifact(blobs, genuine()))
+      await judging.promise
+      await say('leave', null)
+      await join()
+      judged.resolve(judgement)
+      await expect(told).rejects.toMatchObject({ remoteCode: 'round/no-lease' })
+      expect(swarm.host.status()).toMatchObject({ totals: { contributions: 0 }, members: [{ strikes: 0 }] })
+    },
+  )
 
   test('a peer that hangs while its update is fetched, without keeping others waiting', async () => {
     await transport.stop()

@@ -190,6 +190,7 @@ const ledgerSchema: z.ZodType<LedgerPage> = z.object({
 
 export const reportSchema: z.ZodType<Report> = z.strictObject({
   round: positiveRound,
+  grantedAtMs: z.number().min(0).optional(),
   update: cidSchema,
   steps,
   tokens,

@@ -229,8 +229,10 @@ export type ControlAction = 'pause' | 'resume' | 'end' | { readonly policy: Part
 
 /** What a peer says of its update. */
 export interface Report {
-  /** Of the lease. */
+  /** Of the lease… */
   readonly round: number
+  /** …and when it was granted; older peers do not say. */
+  readonly grantedAtMs?: number | undefined
   readonly update: Cid
   /** Inner steps done: the first so many batches of the lease. */
   readonly steps: number

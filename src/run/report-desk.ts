@@ -10,7 +10,7 @@ import type { DecodedUpdate, HostStore } from './host-store.ts'
 import { type Happening, type Journal, outOfOrder, refusalError } from './journal.ts'
 import { type Judge, type Judgement, objectionTo, remedyFor } from './judge.ts'
 import type { Report, ReportAnswer } from './protocol.ts'
-import { isKnownUpdate } from './queries.ts'
+import { nothingToSay, saidBefore } from './said-before.ts'
 import type { Lease } from './state.ts'
 
 export interface ReportDeskInit {
@@ -37,11 +37,14 @@ export class ReportDesk {
   async receive(message: IncomingMessage<Report>): Promise<ReportAnswer> {
     const { from, body } = message
     const { journal } = this.init
-    const said = this.saidBefore(from, body)
+    const said = saidBefore(journal.state, from, body)
     if (said !== undefined) return said // the first answer was lost on the way
+    // Of a peer that does not say which lease it has worked on, it is the one that it has now.
+    const grantedAtMs = body.grantedAtMs ?? this.leaseOf(from)?.grantedAtMs
     const contributed = {
       peer: from,
       round: body.round,
+      ...(grantedAtMs !== undefined && { grantedAtMs }),
       update: body.update,
       steps: body.steps,
       loss: body.loss,
@@ -94,10 +97,10 @@ export class ReportDesk {
     } catch (thrown) {
       const objection = objectionTo(thrown)
       if (objection === undefined || objection.accepted) throw thrown
-      return this.reject(message, objection)
+      return this.reject(happening, objection)
     }
     const judgement = await this.judge(message, lease, update)
-    if (!judgement.accepted) return this.reject(message, judgement)
+    if (!judgement.accepted) return this.reject(happening, judgement)
     const { bytes, norm } = update
     return this.accept(update, { ...happening, bytes: bytes.byteLength, norm })
   }
@@ -131,7 +134,7 @@ export class ReportDesk {
     } catch (thrown) {
       const objection = objectionTo(thrown)
       if (objection !== undefined && !objection.accepted) {
-        return this.reject({ from: happening.peer, body: happening, envelope: happening.report }, objection)
+        return this.reject(happening, objection)
       }
       onFailure(thrown)
       throw outOfOrder()
@@ -146,49 +149,21 @@ export class ReportDesk {
   }
 
   private async reject(
-    {
-      from,
-      body,
-      envelope,
-    }: Pick<IncomingMessage<Pick<Report, 'round' | 'update'>>, 'from' | 'body' | 'envelope'>,
+    happening: Extract<Happening, { type: 'contributed' }>,
     { code, reason: why }: Rejection,
   ): Promise<ReportAnswer> {
     const { journal } = this.init
     const reason = printable(why).slice(0, eventLimits.maxReasonLength)
-    const { round, update } = body
-    await journal.commit({ type: 'rejected', peer: from, round, update, code, reason, report: envelope })
+    const { peer, round, grantedAtMs, update, report } = happening
+    const lease = { round, ...(grantedAtMs !== undefined && { grantedAtMs }) }
+    await journal.commit({ type: 'rejected', peer, ...lease, update, code, reason, report })
     return { outcome: 'rejected', round: journal.state.round, code, reason, remedy: remedyFor(code) }
-  }
-
-  /** What was answered to this report, if it was. */
-  private saidBefore(peer: PeerId, { round, update }: Report): ReportAnswer | undefined {
-    const { state } = this.init.journal
-    const member = state.members.get(peer)
-    if (member === undefined || member.lease?.round === round) return undefined
-    if (isKnownUpdate(state, update)) {
-      const own = state.open?.contributions.get(peer)
-      const inOpen = own?.update === update ? state.open!.round : undefined
-      const counted =
-        inOpen ??
-        state.closed.find(({ accepted }) =>
-          accepted.some((each) => each.peer === peer && each.update === update),
-        )?.round
-      if (counted !== undefined) {
-        return { outcome: counted > round ? 'late' : 'accepted', round: counted, ...nothingToSay }
-      }
-    }
-    const { lastVerdict } = member
-    if (lastVerdict?.round !== round || lastVerdict.outcome !== 'rejected') return undefined
-    const { code, reason } = lastVerdict
-    return { outcome: 'rejected', round: state.round, code, reason, remedy: remedyFor(code) }
   }
 
   private leaseOf(peer: PeerId): Lease | null {
     return this.init.journal.state.members.get(peer)?.lease ?? null
   }
 }
-
-const nothingToSay = { code: '', reason: '', remedy: '' } as const
 
 /** Reasons may quote what a peer sent. */
 function printable(text: string): string {

@@ -59,6 +59,7 @@ async function ask(
 ): Promise<ReportAnswer> {
   const over = new AbortController()
   const until = AbortSignal.any([signal, over.signal])
+  const body = { ...report, grantedAtMs: lease.grantedAtMs }
   const settled = host
     .waitFor((view) => !holds(view, lease), until)
     .then(() => clock.sleep(reportLimits.lostAnswerMs, until))
@@ -67,7 +68,7 @@ async function ask(
       () => undefined, // answered, or the line has ended, which the question meets itself
     )
   try {
-    return await host.request('report', report, { signal: until, timeoutMs: linkPolicy.reportTimeoutMs })
+    return await host.request('report', body, { signal: until, timeoutMs: linkPolicy.reportTimeoutMs })
   } finally {
     over.abort()
     await settled
