@@ -19,7 +19,7 @@ export interface RoundPolicy {
   readonly graceMs: number
   /** …and at least this share of the time that it took to get there, so that long rounds wait longer. None if absent. */
   readonly graceShare?: number | undefined
-  /** After this time a round closes with whatever it has, once that is at least one contribution. */
+  /** After this time a round closes with whatever it has; with nothing it begins anew, where others are ready to train it. */
   readonly maxRoundMs: number
   /** Silence after which a peer counts as gone. */
   readonly vanishAfterMs: number

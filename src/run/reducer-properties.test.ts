@@ -175,6 +175,10 @@ describe('whatever happens in whatever order', () => {
           expect(closed.map(({ round }) => round)).toEqual(closed.map((_, i) => closed[0]!.round + i))
           expect(closed.length).toBeLessThanOrEqual(reducerLimits.keptRounds)
           if (after.counts.present === 0) expect(after.cold).toBe(true)
+          // Nobody who could train waits for others without end.
+          if (after.counts.ready > 0 && open !== null) {
+            expect(pendingEffects(after).some(({ type }) => type === 'wake')).toBe(true)
+          }
           const nothing = step(after, { type: 'hosted', atMs: 0, session: '', wallMs: 0 })
           expect(nothing.state).toEqual({ ...after, version: after.version + 1 })
         })

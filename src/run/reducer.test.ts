@@ -153,6 +153,38 @@ describe('a round closes', () => {
     expect(story.contribute(ben).state.phase).toBe('coolingDown')
   })
 
+  test('and begins anew when nothing came in that time and others are ready: the leases of before ran out', () => {
+    const story = new Story({ quorum: 1, maxRoundMs: 5000 }).join(ada, ben).come(cleo)
+    const before = story.lease(ada)
+    expect(story.at(2000).ready(cleo).effects).toEqual([{ type: 'wake', atMs: 5001 }])
+    expect(story.try({ type: 'ticked', atMs: 5000 }).refusal?.code).toBe('round/not-due')
+    story.at(5001).tick()
+    expect(story.state).toMatchObject({
+      phase: 'training',
+      round: 1,
+      open: { openedAtMs: 5001, assigned: 3, outstanding: 3, deadlineMs: null },
+      counts: { present: 3, ready: 0 },
+    })
+    expect(story.member(ada)).toMatchObject({ expired: 1, lastVerdict: { round: 1, outcome: 'expired' } })
+    const { grantedAtMs } = before
+    expect(story.try(story.contributed(ada, { grantedAtMs })).refusal?.code).toBe('lease/expired')
+    story.contribute(cleo)
+    expect(story.at(10_001).tick().state).toMatchObject({ phase: 'coolingDown', closed: [{ round: 1 }] })
+  })
+
+  test('and begins anew as soon as somebody is ready when that time is over already', () => {
+    const story = new Story({ minimumPeers: 1, maxRoundMs: 5000 }).join(ada).at(7000).join(ben)
+    expect(story.effects).toEqual([{ type: 'wake', atMs: 5001 }])
+    expect(pendingEffects(story.state)).toEqual(story.effects)
+    expect(story.tick().state.open).toMatchObject({ openedAtMs: 7000, assigned: 2 })
+  })
+
+  test('and does not begin anew before a pause', () => {
+    const pausing = new Story({ minimumPeers: 1, maxRoundMs: 5000 }).join(ada, ben)
+    pausing.next({ type: 'paused', atMs: 2 }).at(5001).tick()
+    expect(pausing.state).toMatchObject({ phase: 'paused', open: null, counts: { ready: 2 } })
+  })
+
   test('without waiting for those who went, and with what they had contributed', () => {
     const story = new Story({ quorum: 1 }).join(ada, ben).contribute(ada).vanish(ada).leave(ben)
     expect(story.state).toMatchObject({ phase: 'coolingDown', closed: [{ accepted: [{ peer: ada }] }] })

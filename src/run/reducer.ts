@@ -17,7 +17,7 @@ import { noBatches } from './leases.ts'
 import { becomeReady, join, leave, vanish } from './membership.ts'
 import { isKnownUpdate } from './queries.ts'
 import { finished, isRefusal, type Refusal } from './refusals.ts'
-import { settle } from './rounds.ts'
+import { closesAtMs, settle, takeBackOverdue } from './rounds.ts'
 import type { Accepted, RunState } from './state.ts'
 
 export type { Refusal } from './refusals.ts'
@@ -116,7 +116,7 @@ function apply(state: RunState, event: RunEvent): RunState | Refusal {
       return disagree(state, event)
     case 'ticked': {
       const dueMs = wakeAtMs(state)
-      if (dueMs !== null && dueMs <= state.nowMs) return state
+      if (dueMs !== null && dueMs <= state.nowMs) return takeBackOverdue(state)
       return { code: 'round/not-due', message: 'Nothing is due yet.' }
     }
     case 'checkpointed':
@@ -188,7 +188,7 @@ function mergeEffect({ round, closed }: RunState): Effect {
 }
 
 function wakeAtMs(state: RunState): number | null {
-  return state.open === null ? state.warmupDeadlineMs : state.open.deadlineMs
+  return state.open === null ? state.warmupDeadlineMs : closesAtMs(state)
 }
 
 /** Artifacts of the rounds that somebody may still need. */

@@ -16,7 +16,7 @@ import {
   returnBatches,
   stepsFor,
 } from './leases.ts'
-import { giveUpLease, isRemembered } from './membership.ts'
+import { giveUpLease, isOutstanding, isRemembered } from './membership.ts'
 import {
   ableCount,
   type ClosedRound,
@@ -94,6 +94,29 @@ function advanceOpenRound(state: RunState, open: OpenRound): RunState {
   const after = reached ? 'closing' : 'training'
   if (phase === after && deadlineMs === open.deadlineMs && reached === quorumReached) return state
   return { ...state, phase: after, open: { ...open, deadlineMs, quorumReached: reached } }
+}
+
+/**
+ * When the open round closes with what it has, or, where that is nothing while others stand ready to train it, begins
+ * anew; null without a deadline.
+ */
+export function closesAtMs({ open, counts, policy }: RunState): number | null {
+  if (open === null) return null
+  if (!open.contributions.isEmpty()) return open.deadlineMs
+  return counts.ready > 0 ? open.openedAtMs + policy.maxRoundMs : null
+}
+
+/**
+ * Nobody holds up those who are ready for ever: where nothing was handed in by the deadline, the round begins anew. Only
+ * a `ticked` does that, because logs of before have none there and must lead to the states that they led to.
+ */
+export function takeBackOverdue(state: RunState): RunState {
+  const { open, nowMs } = state
+  const dueMs = closesAtMs(state)
+  if (open === null || !open.contributions.isEmpty() || dueMs === null || dueMs > nowMs) return state
+  const over = [...state.members].filter(([, member]) => isOutstanding(member, open))
+  const returned = returnLeases(state, over)
+  return { ...returned, open: { ...open, outstanding: 0 } }
 }
 
 /** Whoever comes next trains this round anew; if the owner wanted it to be the last, the one before it was. */

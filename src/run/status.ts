@@ -109,7 +109,7 @@ export function describeRun(given: {
     ...{ runId, name, phase, round, lastRound, version, nowMs, policy, pauseRequested, checkpoint },
     ...{ counts, totals, sentBytes, receivedBytes, failure },
     loss: meanLoss(state),
-    open: openView(state.open, nowMs),
+    open: openView(state, nowMs),
     members: [...state.members]
       .sort(([a], [b]) => (a < b ? -1 : 1))
       .map(([peer, member]) => reportOf(peer, member)),
@@ -136,7 +136,7 @@ export function publicStatus(given: {
     ...{ runId, name, method, phase, round, lastRound, version, nowMs, policy, pauseRequested, checkpoint },
     ...{ counts, totals, innerSteps, batchTokens, medianNorm },
     loss: meanLoss(state),
-    open: openView(state.open, nowMs),
+    open: openView(state, nowMs),
     batches: {
       next: batches.next,
       pooled: countBatches(batches.pool) + countBatches(batches.returned),

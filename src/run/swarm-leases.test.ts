@@ -87,6 +87,19 @@ describe('a slow peer', () => {
     })
   })
 
+  test('that has a round to itself and hands nothing in does not keep those who come from training', async () => {
+    swarm = await ToySwarm.start(rounds({ rounds: 2, minimumPeers: 1, maxRoundMs: 1000 }))
+    const going = Promise.withResolvers<void>()
+    const stuck = swarm.join(1, { beforeStep: () => going.promise })
+    await swarm.until(({ phase }) => phase === 'training')
+    const others = [2, 3].map((n) => swarm.join(n))
+    await swarm.until(({ checkpoint }) => checkpoint.round === 1)
+    expect(accountOf(stuck)).toMatchObject({ status: 'active', expired: 1, contributions: 0 })
+    going.resolve()
+    await finish([stuck, ...others])
+    expect(all(stuck, 'missed')[0]?.why).toMatch(/^the lease of round 1 /)
+  })
+
   test('that cannot finish before the round closes hands in what it has done', async () => {
     swarm = await ToySwarm.start({
       sync: { innerSteps: 10 },

@@ -6,7 +6,8 @@ import type { Cid } from '../core/index.ts'
 import type { PeerId } from '../swarm/index.ts'
 import { type CheckpointName, type ClosedRoundView, protocolLimits, type RunView } from './protocol.ts'
 import { missingPeers, shareOf } from './queries.ts'
-import { type ClosedRound, isPresent, type Member, type OpenRound, type RunState } from './state.ts'
+import { closesAtMs } from './rounds.ts'
+import { type ClosedRound, isPresent, type Member, type RunState } from './state.ts'
 
 /** Who holds which checkpoint, by their own word and in memory only: a host that restarts learns it again. */
 export class Holders {
@@ -63,7 +64,7 @@ export function viewFor(state: RunState, peer: PeerId, member: Member, context: 
     lastRound: state.lastRound,
     missingPeers: missingPeers(state),
     checkpoint: state.checkpoint,
-    open: openView(state.open, nowMs),
+    open: openView(state, nowMs),
     you: {
       status,
       lease: lease,
@@ -80,9 +81,10 @@ export function viewFor(state: RunState, peer: PeerId, member: Member, context: 
   }
 }
 
-export function openView(open: OpenRound | null, nowMs: number): RunView['open'] {
-  if (open === null) return null
-  const { round, assigned, inTime, outstanding, deadlineMs } = open
+export function openView(state: RunState, nowMs: number): RunView['open'] {
+  if (state.open === null) return null
+  const { round, assigned, inTime, outstanding } = state.open
+  const deadlineMs = closesAtMs(state)
   const closesInMs = deadlineMs === null ? null : Math.max(0, deadlineMs - nowMs)
   return { round, assigned, inTime, outstanding, closesInMs }
 }

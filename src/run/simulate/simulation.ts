@@ -8,6 +8,7 @@ import { type Cid, cidOfDigest, GroundswellError, throwIfAborted } from '../../c
 import type { RunEvent } from '../events.ts'
 import type { RoundPolicy } from '../policy.ts'
 import type { Effect } from '../reducer.ts'
+import { closesAtMs } from '../rounds.ts'
 import { isPresent, type RunState } from '../state.ts'
 import type { CostModel } from './costs.ts'
 import { EventQueue } from './event-queue.ts'
@@ -389,9 +390,10 @@ function viewOf(state: RunState, peer: VirtualPeer): View {
   return { run: newsOf(state), you: state.members.get(peer.traits.id) }
 }
 
-function newsOf({ version, phase, closed, checkpoint, rewarmRound, open }: RunState): RunNews {
+function newsOf(state: RunState): RunNews {
+  const { version, phase, closed, checkpoint, rewarmRound, open } = state
   const news = { version, phase, closed, checkpoint, rewarmRound }
-  return { ...news, open: open === null ? null : { round: open.round, deadlineMs: open.deadlineMs } }
+  return { ...news, open: open === null ? null : { round: open.round, deadlineMs: closesAtMs(state) } }
 }
 
 function isIn(state: RunState, peer: VirtualPeer): boolean {
