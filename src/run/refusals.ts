@@ -11,6 +11,9 @@ export function isRefusal(result: RunState | Refusal): result is Refusal {
   return 'code' in result
 }
 
+/** Codes of refusals that end by themselves: whoever got one asks again when there is news. */
+export const notNow: ReadonlySet<string> = new Set(['round/not-open', 'run/paused'])
+
 export const notAMember: Refusal = {
   code: 'member/unknown',
   message: 'The peer is not in the run.',

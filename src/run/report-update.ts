@@ -8,6 +8,7 @@ import { type HostLink, linkPolicy } from './host-link.ts'
 import { remedyFor } from './judge.ts'
 import { holds } from './lease-work.ts'
 import type { LeaseView, Report, ReportAnswer } from './protocol.ts'
+import { notNow } from './refusals.ts'
 
 const reportLimits = {
   /** How long a peer that was asked to leave tries to hand in what it has done. */
@@ -76,9 +77,6 @@ async function ask(
 }
 
 const answerLost = new GroundswellError('The answer to a report was lost.', { code: 'report/answer-lost' })
-
-/** Refusals of a report that end by themselves. */
-const notNow = new Set(['round/not-open', 'run/paused'])
 
 /** Aborts some time after another signal does. */
 function partingSignal(

@@ -144,6 +144,15 @@ describe('a simulated run', () => {
     expect(report.contributions.late + report.contributions.expired).toBeGreaterThan(0)
   })
 
+  test('hands in late what the host has still to check when the round closes', async () => {
+    const report = await run({
+      rounds: { rounds: 10, quorum: 0.5, graceMs: 0, maximumStaleness: 4 },
+      over: { costs: { ...costs, checkMs: 1000 } },
+    })
+    expect(report.contributions.late).toBeGreaterThan(10)
+    expect(report.contributions).toMatchObject({ refused: 0, expired: 0 })
+  })
+
   test('hands in the steps that are done when a round closes before all of a lease’s are', async () => {
     const report = await run({ world: { jitter: 0.4 }, rounds: { rounds: 12, graceMs: 6000, quorum: 0.5 } })
     const { accepted, late, expired } = report.contributions

@@ -5,10 +5,12 @@
 import { sha256 } from '@noble/hashes/sha2.js'
 import { base16 } from 'multiformats/bases/base16'
 import { type Cid, cidOfDigest, GroundswellError, throwIfAborted } from '../../core/index.ts'
+import { isLeaseOf } from '../contributions.ts'
 import type { RunEvent } from '../events.ts'
 import type { RoundPolicy } from '../policy.ts'
 import type { Effect } from '../reducer.ts'
 import { closesAtMs } from '../rounds.ts'
+import { saidBefore } from '../said-before.ts'
 import { isPresent, type RunState } from '../state.ts'
 import type { CostModel } from './costs.ts'
 import { EventQueue } from './event-queue.ts'
@@ -235,10 +237,18 @@ class Simulation implements Surroundings {
   ): void {
     this.hostBusyUntilMs = Math.max(this.nowMs, this.hostBusyUntilMs) + this.costs.checkMs
     this.after(this.hostBusyUntilMs - this.nowMs, () => {
-      const { round } = lease
-      const by = { atMs: this.nowMs, peer: peer.traits.id }
+      const { round, grantedAtMs } = lease
+      const { id } = peer.traits
+      const { state } = this.host
+      const said = saidBefore(state, id, { round, grantedAtMs, update: update.update })
+      if (said !== undefined) return answer(undefined)
+      const by = { atMs: this.nowMs, peer: id }
       const report = new Uint8Array(0)
-      const refusal = this.apply({ type: 'contributed', ...by, ...update, round, report })
+      // Which lease it is needs saying only where the peer has another one of that round.
+      const member = state.members.get(id)
+      const another = member !== undefined && !isLeaseOf(member, { round, grantedAtMs })
+      const named = { round, ...(another && { grantedAtMs }) }
+      const refusal = this.apply({ type: 'contributed', ...by, ...update, ...named, report })
       if (refusal === undefined) this.book.accepted(peer, update.steps, this.nowMs)
       answer(refusal)
     })

@@ -77,7 +77,7 @@ const neverLeaving = new AbortController().signal
 
 /** Merged states that are kept, the newest; whoever needs an older one has its own hold of it. */
 const keptStates = 4
-/** Updates that never arrived are forgotten after so many rounds; none can count any more. */
+/** Updates that do not count are forgotten after so many rounds; none can count any more. */
 const keptUpdates = 12
 
 export class SwarmTraining {
@@ -141,16 +141,22 @@ export class SwarmTraining {
     return { update: cid, steps, bytes, loss, norm: method.updateNorm(update) }
   }
 
-  /** Whether what the peer last made counts. */
+  /** Whether what the peer last made counts, as far as the peer knows: only the host's state says what is merged. */
   settle(peer: number, accepted: boolean): void {
     const memory = this.peer(peer)
     memory.own = accepted ? memory.nextOwn : undefined
     memory.nextOwn = undefined
     if (accepted) memory.local = memory.nextLocal
-    else if (memory.made !== undefined) this.updates.delete(memory.made)
     memory.made = undefined
     memory.nextLocal = memory.local
     memory.work = undefined
+  }
+
+  /** What the peer last made is never going to be reported. */
+  discard(peer: number): void {
+    const { made } = this.peer(peer)
+    if (made !== undefined) this.updates.delete(made)
+    this.settle(peer, false)
   }
 
   /** Its process is gone, and with it whatever was not on disk: all but what the method keeps. */

@@ -1,12 +1,14 @@
 /** Real merges inside simulated runs: mostly with a toy, once with a tiny Llama on the native CPU backend. */
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
 import { seededRandom } from '../../core/index.ts'
 import { buildDataset, type Dataset, openDataset } from '../../data/index.ts'
 import { byteTokenizer, initialParameters, llamaConfig } from '../../model/index.ts'
 import { type Backend, openBackend } from '../../runtime/index.ts'
 import { type SyncSettings, syncSettingsSchema } from '../../sync/index.ts'
 import { optimiserSchema, scheduleSchema } from '../../train/index.ts'
+import { SwarmTraining } from './swarm-training.ts'
 import { equalPeers, type TogetherOptions, trainTogether, trainToyTogether } from './training.ts'
+import { VirtualPeer } from './virtual-peer.ts'
 import { noChurn } from './world.ts'
 
 const diloco: SyncSettings = syncSettingsSchema.parse({ method: 'diloco', innerSteps: 4, outerMomentum: 0.5 })
@@ -96,6 +98,35 @@ describe('training together, with a toy', () => {
       expect(losses.at(-1)!.loss).toBeLessThan(losses[0]!.loss)
       expect(report.membership.returns).toBeGreaterThan(3)
       expect((await run()).parameters).toEqual(parameters)
+    },
+  )
+})
+
+describe('training together, on machines that fall asleep or crash before they hear of what they sent', () => {
+  afterEach(() => vi.restoreAllMocks())
+
+  test.each(['noloco', 'sparse-loco', 'diloco'])(
+    '%s keeps of each update what the host says of it',
+    async (method) => {
+      const settle = vi.spyOn(SwarmTraining.prototype, 'settle')
+      const refused = vi.spyOn(VirtualPeer.prototype, 'onRefused')
+      for (const seed of [2, 3]) {
+        settle.mockClear()
+        const { report } = await trainToyTogether({
+          ...{ sync: syncSettingsSchema.parse({ method, innerSteps: 4 }), replicas: 6, rounds: 20, seed },
+          world: {
+            ...{ stepMs: 1000, jitter: 0.3, latencyMs: 300 },
+            churn: { ...noChurn, sessionMs: 15_000, absenceMs: 5000, crashShare: 0.3, sleepShare: 0.6 },
+          },
+          policy: { minimumPeers: 2, maximumPeers: 6, quorum: 0.67, graceMs: 1000, vanishAfterMs: 5000 },
+        })
+        const { accepted } = report.contributions
+        const kept = settle.mock.calls.filter(([, counts]) => counts).length
+        // Of one or two of the newest the answer may still be under way, or its peer away.
+        expect(kept).toBeLessThanOrEqual(accepted)
+        expect(kept).toBeGreaterThanOrEqual(accepted - 2)
+      }
+      expect(refused.mock.calls.map(([{ code }]) => code)).not.toContain('round/contributed')
     },
   )
 })

@@ -3,7 +3,7 @@
  * learnt and merges; it is switched off, falls asleep, comes back and goes on, and learns of the run only by messages
  * that take their time. It decides as run/trainer-peer.ts and run/replica.ts do.
  */
-import type { Refusal } from '../reducer.ts'
+import { notNow, type Refusal } from '../refusals.ts'
 import { isPresent, type Lease, type Member, type RunState } from '../state.ts'
 import { type Missing, whatIsMissing } from './catch-up.ts'
 import type { CostModel } from './costs.ts'
@@ -86,8 +86,12 @@ export class VirtualPeer {
   held = -1
   inMemory = false
   private working: Working | undefined
-  /** Trained, and not yet heard of. */
+  /** Trained and reported, but the host could not take it yet, or thought this peer gone. */
   private unreported: { readonly lease: Lease; readonly update: TrainedUpdate } | undefined
+  /** Whose update is reported, and not yet heard of. */
+  private reported: Lease | undefined
+  /** The same of a process that ended before it heard: the state says it when there is another lease. */
+  private unheard: Lease | undefined
   /** When it learnt of its lease while it was still fetching what to merge. */
   private overlapsFromMs: number | undefined
   private catchingUp = false
@@ -143,13 +147,13 @@ export class VirtualPeer {
         )
         break
       case 'report':
-        if (refusal.code === 'member/unknown') {
+        if (refusal.code === 'member/unknown' || notNow.has(refusal.code)) {
           this.unreported = message
           this.doing.nothing()
-          this.join()
+          if (refusal.code === 'member/unknown') this.decide()
         } else {
           this.account.refusedReports++
-          this.onVerdict(false)
+          this.onVerdict(this.isCounted(message.lease))
         }
         break
       default:
@@ -183,6 +187,8 @@ export class VirtualPeer {
     this.catchingUp = false
     this.working = undefined
     this.unreported = undefined
+    this.unheard ??= this.reported
+    this.reported = undefined
     this.inMemory = false
     this.hasSetUp = false
     this.around.training?.forget(this.index)
@@ -232,6 +238,11 @@ export class VirtualPeer {
     return you !== undefined && isPresent(you) ? you : undefined
   }
 
+  /** Whether the update of its newest lease counts, as the newest view has it: nothing else counts from that round on. */
+  private isCounted({ round }: Lease): boolean {
+    return (this.view?.you?.lastRound ?? 0) >= round
+  }
+
   /** What comes next, when nothing is under way. */
   private decide(): void {
     const { view, me } = this
@@ -244,7 +255,7 @@ export class VirtualPeer {
     const { lease } = me
     const missing = this.hasSetUp ? whatIsMissing(run, this) : undefined
     if (!this.hasSetUp) this.setUp()
-    else if (this.reportAgain(lease)) return
+    else if (this.reportAgain()) return
     else if (lease !== null && this.inMemory && this.held === lease.round - 1)
       this.train(lease, run.rewarmRound)
     // The checkpoint that it starts from is history: this process was not there when it was given.
@@ -269,15 +280,13 @@ export class VirtualPeer {
     this.around.tellHost(this, { type: 'ready', stepsPerSecond })
   }
 
-  /** What the host did not take because it thought this peer gone; whether it can still count. */
-  private reportAgain(lease: Lease | null): boolean {
+  /** What the host did not take: it says what becomes of it now. */
+  private reportAgain(): boolean {
     const { unreported } = this
     if (unreported === undefined) return false
     this.unreported = undefined
-    const counts = isSameLease(lease, unreported.lease)
-    if (counts) this.report(unreported.lease, unreported.update)
-    else this.around.training?.settle(this.index, false)
-    return counts
+    this.report(unreported.lease, unreported.update)
+    return true
   }
 
   private setUp(): void {
@@ -313,6 +322,8 @@ export class VirtualPeer {
   private train(lease: Lease, rewarmRound: number | null): void {
     const { world, training, nowMs, overlapSteps, alwaysOverlaps } = this.around
     const { random, stepsPerSecond } = this.traits
+    if (this.unheard !== undefined) training?.settle(this.index, this.isCounted(this.unheard))
+    this.unheard = undefined
     const waitedMs = nowMs - (this.overlapsFromMs ?? nowMs)
     this.overlapsFromMs = undefined
     training?.begin(this.index, { lease, rewarmRound, overlaps: alwaysOverlaps || waitedMs > 0 })
@@ -367,7 +378,7 @@ export class VirtualPeer {
     this.working = undefined
     if (drops) {
       this.account.dropped++
-      this.around.training?.settle(this.index, false)
+      this.around.training?.discard(this.index)
       this.startOver()
       return
     }
@@ -380,6 +391,7 @@ export class VirtualPeer {
   }
 
   private report(lease: Lease, update: TrainedUpdate): void {
+    this.reported = lease
     const send = (): void => {
       this.doing.expect(send)
       this.around.tellHost(this, { type: 'report', lease, update })
@@ -388,6 +400,7 @@ export class VirtualPeer {
   }
 
   private onVerdict(accepted: boolean): void {
+    this.reported = undefined
     this.around.training?.settle(this.index, accepted)
     this.doing.nothing()
     this.decide()
