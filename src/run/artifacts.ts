@@ -41,7 +41,11 @@ export async function dropArtifacts(
 }
 
 /** The blobs of an artifact; of one that came from a stranger and is none, at least what it would be the root of. */
-async function blobsOf(blobs: Blobs, root: Cid, options: { readonly maxBytes: number }): Promise<Cid[]> {
+export async function blobsOf(
+  blobs: Blobs,
+  root: Cid,
+  options: { readonly maxBytes: number },
+): Promise<Cid[]> {
   try {
     return await artifactBlobs(blobs, root, options)
   } catch (thrown) {

@@ -12,6 +12,7 @@ import {
   FetchError,
   needBlob,
   type PeerId,
+  pruneBlobs,
   putArtifact,
   readArtifact,
   type Transport,
@@ -23,7 +24,7 @@ import {
   type SyncMethod,
   type TensorLayout,
 } from '../sync/index.ts'
-import { dropArtifacts, obtainArtifact } from './artifacts.ts'
+import { blobsOf, dropArtifacts, obtainArtifact } from './artifacts.ts'
 import { encodeRunManifest, type Manifest, runIdOf } from './manifest.ts'
 import { Quarantines } from './quarantines.ts'
 import { artifactsOf, type Effect } from './reducer.ts'
@@ -213,16 +214,33 @@ export class HostStore {
   drop(artifacts: readonly Cid[], newest: () => RunState): Promise<void> {
     return this.inTurn(async () => {
       const needed = artifactsOf(newest())
-      const maxBytes = Math.max(
-        this.method.stateBytes(this.layout),
-        this.method.maximumUpdateBytes(this.layout),
-      )
+      const { maxBytes } = this
       const dropped = artifacts.filter((root) => !needed.has(root))
       for (const root of dropped) this.updates.delete(root)
       // Those in `updates` may be about to count.
       const kept = new Set([...needed, ...this.updates.keys()])
       await dropArtifacts(this.init.blobs, dropped, { artifacts: kept, blobs: this.pinned }, { maxBytes })
     })
+  }
+
+  /**
+   * Removes all that neither the run names nor the state needs: what hosts before had put and were killed before they
+   * could drop it. Until the signal, because the store may be that of whoever leads then.
+   */
+  prune(state: RunState, signal: AbortSignal | undefined): Promise<void> {
+    return this.inTurn(async () => {
+      const { blobs } = this.init
+      const kept = new Set(this.pinned)
+      for (const root of artifactsOf(state)) {
+        for (const cid of await blobsOf(blobs, root, { maxBytes: this.maxBytes })) kept.add(cid)
+      }
+      await pruneBlobs(blobs, kept, signal)
+    })
+  }
+
+  /** Of any artifact that comes and goes. */
+  private get maxBytes(): number {
+    return Math.max(this.method.stateBytes(this.layout), this.method.maximumUpdateBytes(this.layout))
   }
 
   /** Forgets what had come from peers that are gone. */

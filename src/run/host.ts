@@ -75,7 +75,9 @@ export async function openHost(init: HostInit): Promise<Host> {
   }
   await append(log, hosted, replayed.version)
   rounds.note(replayed.version, replayed.round)
-  return new Host(init, { state: step(replayed, hosted).state, store, rounds })
+  const { state } = step(replayed, hosted)
+  await store.prune(state, init.lease)
+  return new Host(init, { state, store, rounds })
 }
 
 /** Of a process, as others read it. */

@@ -10,6 +10,7 @@ import { verifyLedgerEntry } from './ledger-page.ts'
 import { memoryLog } from './log.ts'
 import type { LedgerEntry } from './protocol.ts'
 import { stateHash } from './queries.ts'
+import { artifactsOf } from './reducer.ts'
 import { replay } from './replay.ts'
 import { identityNumbered, impatient, type Member, ToySwarm } from './swarm-fixture.ts'
 
@@ -59,6 +60,35 @@ describe('a host that is killed', () => {
       )
     },
   )
+
+  test('before it could do what follows from an event leaves nothing behind in its store', async () => {
+    swarm = await ToySwarm.start({
+      rounds: { ...impatient, rounds: 8, minimumPeers: 1, vanishAfterMs: 5000 },
+    })
+    const member = swarm.join(1)
+    const append = swarm.log.append.bind(swarm.log)
+    for (const round of [4, 5, 6]) {
+      const dying = Promise.withResolvers<void>()
+      swarm.log.append = async (bytes, options) => {
+        await append(bytes, options)
+        const { type } = decodeEvent(bytes, options.expect)
+        if (type !== 'contributed' || swarm.host.status().round < round) return
+        dying.resolve()
+        await new Promise(() => undefined) // the round is closed, and nobody drops what it makes superfluous
+      }
+      await dying.promise
+      swarm.log.append = append
+      await swarm.hostTransport.stop()
+      void swarm.host.stop() // waits for what never comes
+      await swarm.startHost()
+    }
+    await swarm.host.finished
+    await expectSameCheckpoint([member])
+    await swarm.host.stop()
+    // Manifest, data and tokens; of the tokenizer, the initial checkpoint and what the state needs, root and chunk.
+    const needed = artifactsOf(await replay(swarm.log)).size
+    expect((await swarm.hostBlobs.list()).length).toBeLessThanOrEqual(3 + 2 * (2 + needed))
+  })
 
   test('answers a report whose answer was lost with it', async () => {
     swarm = await ToySwarm.start({ rounds: { ...impatient, rounds: 2, vanishAfterMs: 5000 } })

@@ -91,6 +91,8 @@ export function runBlobsSuite({ name, make }: BlobsUnderTest): void {
       expect(await pruneBlobs(blobs, new Set([two!]))).toBe(4)
       expect(await blobs.list()).toEqual([{ cid: two, sizeBytes: 2 }])
       expect([await blobs.has(one!), await blobs.has(three!)]).toEqual([false, false])
+      expect(await pruneBlobs(blobs, new Set(), AbortSignal.abort())).toBe(0)
+      expect(await blobs.has(two!)).toBe(true)
     })
 
     test('a quota bounds the sum; deleting makes room, putting again what is there takes none', async () => {

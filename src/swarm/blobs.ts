@@ -50,10 +50,15 @@ export function memoryBlobs(options: { readonly quotaBytes?: number } = {}): Blo
   }
 }
 
-/** Deletes every blob that is not in `keep`; returns the bytes that became free. */
-export async function pruneBlobs(blobs: Blobs, keep: ReadonlySet<Cid>): Promise<number> {
+/** Deletes every blob that is not in `keep`, until the signal; returns the bytes that became free. */
+export async function pruneBlobs(
+  blobs: Blobs,
+  keep: ReadonlySet<Cid>,
+  signal?: AbortSignal,
+): Promise<number> {
   let freedBytes = 0
   for (const { cid, sizeBytes } of await blobs.list()) {
+    if (signal?.aborted) break
     if (keep.has(cid)) continue
     await blobs.delete(cid)
     freedBytes += sizeBytes
