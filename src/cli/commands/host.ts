@@ -7,24 +7,13 @@ import { join } from 'node:path'
 import { systemClock } from '../../core/index.ts'
 import {
   countParameters,
-  type LlamaConfig,
   layoutOf,
   parseTokenizerJson,
   unflatten,
   writeCheckpoint,
 } from '../../model/index.ts'
+import { type HostStatus, hostPlaces, openHost, publishRun } from '../../run/index.ts'
 import {
-  defaultVanishAfterMs,
-  type HostStatus,
-  hostPlaces,
-  type Manifest,
-  openHost,
-  publishRun,
-  type RunDescription,
-  roundPolicySchema,
-} from '../../run/index.ts'
-import {
-  type Blobs,
   encodeJoinLink,
   fileBlobs,
   libp2pTransport,
@@ -33,19 +22,18 @@ import {
   readArtifact,
   shortPeerId,
 } from '../../swarm/index.ts'
+import { createSyncMethod } from '../../sync/index.ts'
 import type { CheckpointLoss } from '../checkpoint-loss.ts'
 import type { HostCommandLine } from '../command-lines.ts'
 import { absolute, type CommandContext, loadRunFile } from '../context.ts'
-import { checkRoom, cidOfFile, claimFolder } from '../disk.ts'
+import { cidOfFile, claimFolder } from '../disk.ts'
 import { formatBytes, formatCount, formatLoss } from '../format.ts'
 import { openHome } from '../home.ts'
+import { openRun } from '../host-run.ts'
 import { openIdentity } from '../identity.ts'
 import { openKeep } from '../keep.ts'
-import { recallRun, rememberRun } from '../known-run.ts'
-import { checkHolding } from '../memory.ts'
 import { hostMetrics } from '../metrics.ts'
 import { startMetrics } from '../metrics-server.ts'
-import type { PreparedRun } from '../prepare.ts'
 import type { RunFile } from '../run-file-schema.ts'
 import { swarmTable } from '../swarm-table.ts'
 import { ownerFiles } from './owner.ts'
@@ -120,8 +108,9 @@ export async function host(context: CommandContext, path: string, options: HostC
   const port = portOf(transport.addresses)
   if (port !== undefined) await files.write(portFile, [new TextEncoder().encode(`${port}\n`)])
   const { rounds } = manifest.rounds
+  const { innerSteps } = createSyncMethod(manifest.sync) // of a round, which may be less than the method's H
   output.line(
-    `Run “${manifest.name}”: ${formatCount(parameters)} parameters, ${rounds} rounds of ${manifest.sync.innerSteps} steps`,
+    `Run “${manifest.name}”: ${formatCount(parameters)} parameters, ${rounds} rounds of ${innerSteps} steps`,
   )
   if (begun) {
     const { round, lastRound, totals } = coordinator.status()
@@ -165,7 +154,9 @@ export async function host(context: CommandContext, path: string, options: HostC
       `round ${round}: validation loss ${formatLoss(loss)} (${bitsPerByte.toFixed(3)} bits per byte)`,
     )
   }
-  const everyRounds = Math.round(run.training.evaluateEvery / manifest.sync.innerSteps)
+  const { evaluateEvery } = run.training
+  // Asked for more often than there are checkpoints, it is measured at each of them.
+  const everyRounds = evaluateEvery === 0 ? 0 : Math.max(1, Math.round(evaluateEvery / innerSteps))
   const stopFollowing = followRun(context, coordinator, measured)
   try {
     const aborted = new Promise<never>((_, reject) => {
@@ -238,34 +229,6 @@ export async function host(context: CommandContext, path: string, options: HostC
 /** An address of this host, with its name at the end. */
 function addressOf(address: string, self: string): string {
   return address.endsWith(`/p2p/${self}`) ? address : `${address}/p2p/${self}`
-}
-
-/**
- * The run that the home holds when it is still the one that the run file means; otherwise made from the run file and
- * published. `described` makes it in any case, once.
- */
-async function openRun(
-  context: CommandContext,
-  { home, near, run }: { home: string; near: Blobs; run: RunFile },
-): Promise<{ manifest: Manifest; described: () => Promise<RunDescription> }> {
-  const fits = async (shape: LlamaConfig): Promise<void> => {
-    checkHolding(countParameters(shape))
-    // The checkpoint, the method's state of three rounds with their updates, and the data.
-    await checkRoom(home, countParameters(shape) * 4 * 12)
-  }
-  let made: Promise<RunDescription> | undefined
-  const described = (): Promise<RunDescription> => {
-    made ??= import('../prepare.ts')
-      .then(({ prepareRun }) => prepareRun(context, run, fits))
-      .then((prepared) => describeRun(run, prepared))
-    return made
-  }
-  const known = await recallRun(context, { home, blobs: near, run })
-  if (known !== undefined) return { manifest: known, described }
-  const description = await described()
-  const manifest = await publishRun(near, description)
-  await rememberRun(context, { home, blobs: near, run, manifest })
-  return { manifest, described }
 }
 
 /** The multiaddress for the host and port of a run file; without a port, the one of last time if there was one. */
@@ -348,39 +311,5 @@ function followRun(
   return () => {
     stop()
     output.settle()
-  }
-}
-
-function describeRun(run: RunFile, { built, config, parameters }: PreparedRun): RunDescription {
-  const { steps, batchSize, sequenceLength, gradientAccumulation, optimiser, schedule } = run.training
-  const { name, minimumPeers, maximumPeers, quorum, graceSeconds, maxRoundSeconds, vanishAfterSeconds } =
-    run.run
-  const { graceShare, maximumStaleness, maximumSpeedup, rewarmSteps, maximumStrikes, expulsionRounds } =
-    run.run
-  return {
-    name,
-    dataset: built,
-    model: config,
-    parameters,
-    inner: { steps, batchSize, sequenceLength, gradientAccumulation, optimiser, schedule },
-    sync: run.sync,
-    seed: run.seed,
-    rounds: roundPolicySchema.parse({
-      // as many as give a peer that is always there the steps asked for
-      rounds: Math.ceil(steps / run.sync.innerSteps),
-      minimumPeers,
-      maximumPeers,
-      quorum,
-      graceMs: Math.round(graceSeconds * 1000),
-      graceShare,
-      maxRoundMs: Math.round(maxRoundSeconds * 1000),
-      vanishAfterMs:
-        vanishAfterSeconds === undefined
-          ? defaultVanishAfterMs(countParameters(config))
-          : Math.round(vanishAfterSeconds * 1000),
-      warmupMs: Math.round(run.run.warmupSeconds * 1000),
-      ...{ maximumStaleness, maximumSpeedup, rewarmSteps, maximumStrikes, expulsionRounds },
-      maximumNormFactor: run.run.maximumNormFactor,
-    }),
   }
 }

@@ -28,6 +28,7 @@ import {
   loadOrCreateIdentity,
   shortPeerId,
 } from '../../swarm/index.ts'
+import { createSyncMethod } from '../../sync/index.ts'
 import { openChosenBackend } from '../backend.ts'
 import type { JoinCommandLine } from '../command-lines.ts'
 import { absolute, type CommandContext } from '../context.ts'
@@ -97,7 +98,7 @@ export async function join(context: CommandContext, text: string, options: JoinC
       const parameters = countParameters(manifest.model)
       output.line(
         `Run “${manifest.name}”: ${formatCount(parameters)} parameters, ${manifest.rounds.rounds} rounds of ` +
-          `${manifest.sync.innerSteps} steps; ${backend.name}, ${backend.threads} threads`,
+          `${createSyncMethod(manifest.sync).innerSteps} steps; ${backend.name}, ${backend.threads} threads`,
       )
       output.event({
         event: 'joined',
