@@ -170,6 +170,9 @@ describe('checkpoints', () => {
     const file = await runFile('over', { ...tinyRun, data: { path: 'text.txt' } })
     const path = await damaged('foreign', async () => {})
     expectRefusal(await runCli(['train', file, '--out', path]), 2, /no training run left there/, /--restart/)
+    const host = await runCli(['host', file, '--out', checkpoint, '--home', at('over-home')])
+    expectRefusal(host, 2, /checkpoint” holds something that this run did not leave/, /--out/)
+    expectRefusal(await runCli(['demo', '--out', checkpoint]), 2, /checkpoint” is not empty/, /--out/)
   })
 })
 

@@ -2,7 +2,7 @@
 
 export interface DemoCommandLine {
   readonly data?: string
-  readonly out: string
+  readonly out?: string
   readonly rounds?: number
 }
 

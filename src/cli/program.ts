@@ -61,7 +61,7 @@ export function createProgram(context: CommandContext): Command {
       'one host and three peers on this machine train a small model together, through a crash and a late joiner',
     )
     .option('--data <path>', 'folder or file to learn from, instead of the texts that came with the install')
-    .option('--out <folder>', 'where the checkpoint goes', 'checkpoints/demo')
+    .option('--out <folder>', 'where the checkpoint goes (default: checkpoints/demo, or demo-2 … beside it)')
     .option('--rounds <n>', 'rounds to train', positive)
     .action(async (options: DemoCommandLine) => (await import('./commands/demo.ts')).demo(context, options))
 

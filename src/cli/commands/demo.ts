@@ -15,7 +15,9 @@ import { DemoSwarm, type SwarmResult } from '../demo/swarm.ts'
 import { renderSwarm, summariseSwarm } from '../demo/table.ts'
 import { demoSettings } from '../demo-settings.ts'
 import { claimFolder } from '../disk.ts'
+import { usageError } from '../failures.ts'
 import { formatBytes, formatCount, formatDuration, formatLoss, printable } from '../format.ts'
+import { freeFolder } from '../host-out.ts'
 import { createProgress } from '../progress.ts'
 
 const redrawEveryMs = 200
@@ -24,8 +26,15 @@ const plainEveryMs = 10_000
 export async function demo(context: CommandContext, options: DemoCommandLine): Promise<void> {
   const { output, signal } = context
   const started = performance.now()
-  const out = absolute(context, options.out)
+  // A demo may be looked at again and again: it has a folder of its own each time, unless one is named.
+  const out =
+    options.out === undefined
+      ? await freeFolder(context.files, absolute(context, join('checkpoints', 'demo')))
+      : absolute(context, options.out)
   await using _claim = await claimFolder(out)
+  if ((await freeFolder(context.files, out)) !== out) {
+    throw usageError('out-occupied', `“${out}” is not empty.`, 'Choose another folder with --out.')
+  }
   const workFolder = await mkdtemp(join(tmpdir(), 'groundswell-demo-'))
   try {
     const rounds = options.rounds ?? demoSettings.rounds

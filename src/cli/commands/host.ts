@@ -5,14 +5,8 @@
 import { flushCompileCache } from 'node:module'
 import { join } from 'node:path'
 import { systemClock } from '../../core/index.ts'
-import {
-  countParameters,
-  layoutOf,
-  parseTokenizerJson,
-  unflatten,
-  writeCheckpoint,
-} from '../../model/index.ts'
-import { type HostStatus, hostPlaces, openHost, publishRun } from '../../run/index.ts'
+import { countParameters, layoutOf, parseTokenizerJson, unflatten } from '../../model/index.ts'
+import { type HostStatus, hostPlaces, openHost, publishRun, runIdOf } from '../../run/index.ts'
 import {
   encodeJoinLink,
   fileBlobs,
@@ -29,6 +23,7 @@ import { absolute, type CommandContext, loadRunFile } from '../context.ts'
 import { cidOfFile, claimFolder } from '../disk.ts'
 import { formatBytes, formatCount, formatLoss } from '../format.ts'
 import { openHome } from '../home.ts'
+import { checkOut, putCheckpoint } from '../host-out.ts'
 import { openRun } from '../host-run.ts'
 import { openIdentity } from '../identity.ts'
 import { openKeep } from '../keep.ts'
@@ -52,6 +47,7 @@ export async function host(context: CommandContext, path: string, options: HostC
   await using _claim = await claimFolder(out)
   await using owned = await openHome(absolute(context, options.home ?? join('runs', run.run.name)))
   const home = owned.folder
+  await checkOut(files, { home, out })
   const random = (into: Uint8Array<ArrayBuffer>): Uint8Array => crypto.getRandomValues(into)
   const identity =
     options.identity === undefined
@@ -62,6 +58,7 @@ export async function host(context: CommandContext, path: string, options: HostC
   const near = await fileBlobs(join(home, 'blobs'))
   const { manifest, described } = await openRun(context, { home, near, run })
   const { model: config } = manifest
+  await checkOut(files, { home, out, run: await runIdOf(manifest) })
   const parameters = countParameters(config)
   const { listen, announce, relays, also = [], up, down } = run.run
   // The other host must not have to wait until this one has prepared, so only what follows is done as the leader.
@@ -180,16 +177,22 @@ export async function host(context: CommandContext, path: string, options: HostC
     }
     if (measured.at(-1)!.round !== coordinator.checkpoint().round) await measure()
     const last = coordinator.checkpoint()
-    await writeCheckpoint(files, out, {
-      config,
-      tokenizer: parseTokenizerJson(
-        new TextDecoder().decode(
-          await readArtifact(near, manifest.tokenizer, { maxBytes: Number.MAX_SAFE_INTEGER }),
-        ),
-      ),
-      parameters: unflatten(last.parameters, layoutOf(config)),
-    })
-    await coordinator.stop({ lingerMs })
+    const { tokenizer } = manifest
+    const tokenizerBytes = await readArtifact(near, tokenizer, { maxBytes: Number.MAX_SAFE_INTEGER })
+    try {
+      await putCheckpoint(
+        files,
+        { home, out, run: coordinator.runId },
+        {
+          config,
+          tokenizer: parseTokenizerJson(new TextDecoder().decode(tokenizerBytes)),
+          parameters: unflatten(last.parameters, layoutOf(config)),
+        },
+      )
+    } finally {
+      // Members get theirs also where this one cannot be written.
+      await coordinator.stop({ lingerMs })
+    }
     const status = coordinator.status()
     output.settle()
     output.line(

@@ -177,6 +177,16 @@ describe('a saved run', () => {
     expect((await run(threeSteps, { out: longer, steps: 5 })).lines.join()).not.toContain('was to have')
   })
 
+  test('that had ended reports what it leaves, also where others wrote over its weights', async () => {
+    const [mixed, other] = [at('mixed'), at('other')]
+    const first = await run(threeSteps, { out: mixed })
+    await run({ ...threeSteps, seed: 7 }, { out: other })
+    await cp(join(other, 'model.safetensors'), join(mixed, 'model.safetensors'))
+    const { validationLoss, checkpointCid } = first.events.at(-1)!
+    const again = (await run(threeSteps, { out: mixed })).events.at(-1)
+    expect(again).toMatchObject({ event: 'done', validationLoss, checkpointCid })
+  })
+
   test('of a constant schedule is the same however long it is', async () => {
     const steady = at('steady')
     const settings = { training: { ...training, schedule: { kind: 'constant', warmupSteps: 2 } } }

@@ -1,0 +1,88 @@
+/**
+ * The folder that a host writes its last checkpoint to. A note in the home says what the host left there: a host that
+ * is started again replaces its own checkpoint, and never anybody else's.
+ */
+import { join } from 'node:path'
+import { z } from 'zod'
+import { type Cid, type Files, GroundswellError } from '../core/index.ts'
+import { type CheckpointContent, safetensorsChunks, writeCheckpoint } from '../model/index.ts'
+import { cidSchema } from '../run/index.ts'
+import { trainingStateFile } from '../train/index.ts'
+import { cidOfChunks, cidOfFile } from './disk.ts'
+import { usageError } from './failures.ts'
+
+const noteFile = 'out.json'
+const maxNoteBytes = 16_384
+const weightsFile = 'model.safetensors'
+const noteSchema = z.strictObject({ run: cidSchema, out: z.string(), weights: cidSchema })
+
+export interface HostOut {
+  readonly home: string
+  readonly out: string
+  /** Unknown before the run is prepared: then any run of this home may have left the folder. */
+  readonly run?: Cid
+}
+
+/** @throws GroundswellError `usage/out-occupied` unless the folder is free or as this run left it */
+export async function checkOut(files: Files, place: HostOut): Promise<void> {
+  const { home, out, run } = place
+  if (await isFree(files, out)) return
+  const note = await readNote(files, home)
+  const ours = note !== undefined && note.out === out && (run === undefined || note.run === run)
+  if (ours && (await holdsAtMost(files, out, note.weights))) return
+  throw usageError(
+    'out-occupied',
+    `“${out}” holds something that this run did not leave there.`,
+    'Choose another folder with --out, or empty that one.',
+  )
+}
+
+/** @throws GroundswellError `usage/out-occupied` when somebody else has used the folder meanwhile */
+export async function putCheckpoint(
+  files: Files,
+  place: HostOut & { readonly run: Cid },
+  content: CheckpointContent,
+): Promise<void> {
+  const { home, out, run } = place
+  const weights = await cidOfChunks(safetensorsChunks(content.parameters))
+  // A second host of the run may have put the same ones there.
+  if (!(await files.exists(join(out, weightsFile))) || !(await holdsAtMost(files, out, weights))) {
+    await checkOut(files, place)
+  }
+  // First the note: a host that is stopped half-way finds its own again.
+  await files.write(join(home, noteFile), [
+    new TextEncoder().encode(`${JSON.stringify({ run, out, weights })}\n`),
+  ])
+  await writeCheckpoint(files, out, content)
+}
+
+/** The first of `folder`, `folder-2`, `folder-3` … with nothing in it. */
+export async function freeFolder(files: Files, folder: string): Promise<string> {
+  for (let number = 1; ; number++) {
+    const path = number === 1 ? folder : `${folder}-${number}`
+    if (await isFree(files, path)) return path
+  }
+}
+
+async function isFree(files: Files, path: string): Promise<boolean> {
+  return !(await files.exists(path)) || (await files.list(path)).length === 0
+}
+
+/** Whether there are no weights but these, and no state of a lone run that belongs to others. */
+async function holdsAtMost(files: Files, out: string, weights: Cid): Promise<boolean> {
+  if (await files.exists(join(out, trainingStateFile))) return false
+  const path = join(out, weightsFile)
+  return !(await files.exists(path)) || (await cidOfFile(path)) === weights
+}
+
+async function readNote(files: Files, home: string): Promise<z.infer<typeof noteSchema> | undefined> {
+  const path = join(home, noteFile)
+  if (!(await files.exists(path))) return undefined
+  try {
+    const bytes = await files.read(path, { offset: 0, length: maxNoteBytes })
+    return noteSchema.safeParse(JSON.parse(new TextDecoder().decode(bytes))).data
+  } catch (thrown) {
+    if (thrown instanceof GroundswellError || thrown instanceof SyntaxError) return undefined
+    throw thrown
+  }
+}
