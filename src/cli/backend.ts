@@ -14,8 +14,8 @@ export async function openChosenBackend(
     name: options.backend as BackendName | 'auto', // one of the choices that the command line allows
     ...(options.threads === 0 ? {} : { threads: options.threads }),
     probe: async (name) => {
-      // One child for both, started when the first is asked for.
-      reports ??= probeElsewhere(['cuda', 'webgpu'], signal)
+      // Where both may be asked for, one child for both, started for the first.
+      reports ??= probeElsewhere(options.backend === 'auto' ? ['cuda', 'webgpu'] : [name], signal)
       const report = (await reports).find((each) => each.name === name)
       return report ?? { name, available: false, reason: 'It was not tested.', detail: '' }
     },

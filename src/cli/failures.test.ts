@@ -57,6 +57,17 @@ describe('whatever is thrown becomes one sentence, a way out and an exit code', 
     })
   })
 
+  test('what ended the work is told, not what failed while it was cleared away', () => {
+    const first = new GroundswellError('“x” is cut short.', { code: 'safetensors/truncated' })
+    const hiding = (suppressed: unknown): Error =>
+      Object.assign(new Error('An error was suppressed during disposal'), {
+        ...{ error: new Error('the session is gone'), suppressed },
+      })
+    expect(describeFailure(hiding(hiding(first)))).toMatchObject({ message: first.message })
+    expect(describeFailure(hiding(new TypeError('a'))).message).toBe('Unexpected error: a')
+    expect(describeFailure(hiding(new Interrupted())).exitCode).toBe(130)
+  })
+
   test('messages are one line, and a bug says that it is one', () => {
     const failure = describeFailure(new TypeError('a\n  b'))
     expect(failure.message).toBe('Unexpected error: a b')

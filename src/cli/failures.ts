@@ -25,8 +25,9 @@ export class Interrupted extends GroundswellError {
   }
 }
 
-export function describeFailure(thrown: unknown): Failure {
-  const causes = causesOf(thrown)
+export function describeFailure(raised: unknown): Failure {
+  const causes = causesOf(raised)
+  const thrown = beforeDisposal(raised)
   const interrupted = causes.find((cause) => cause instanceof Interrupted)
   if (interrupted !== undefined) {
     return {
@@ -62,7 +63,22 @@ function ownFailure(error: GroundswellError): Failure {
   }
 }
 
-/** The thrown value, its causes and the members of aggregates, outermost first. */
+/**
+ * What ended the work. Where releasing a resource failed as well, the language puts that error in front (`error`) and
+ * hides the first one (`suppressed`), which is why the resource was released and mostly why that failed.
+ */
+function beforeDisposal(thrown: unknown): unknown {
+  let first = thrown
+  for (let depth = 0; depth < 32 && isSuppressed(first); depth++) first = first.suppressed
+  return first
+}
+
+/** By its form: runtimes without a class for it make an `Error` of the same fields. */
+function isSuppressed(thrown: unknown): thrown is Error & { error: unknown; suppressed: unknown } {
+  return thrown instanceof Error && 'suppressed' in thrown && 'error' in thrown
+}
+
+/** The thrown value, its causes, what it hides and the members of aggregates, outermost first. */
 function causesOf(thrown: unknown): unknown[] {
   const found: unknown[] = []
   const queue: unknown[] = [thrown]
@@ -70,6 +86,7 @@ function causesOf(thrown: unknown): unknown[] {
     const next = queue.shift()
     if (next === undefined || next === null || found.includes(next)) continue
     found.push(next)
+    if (isSuppressed(next)) queue.push(next.suppressed, next.error)
     if (next instanceof Error) queue.push(next.cause)
     if (next instanceof AggregateError) queue.push(...next.errors)
   }

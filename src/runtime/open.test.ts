@@ -39,6 +39,28 @@ test('threads are as many as a run file may ask for, and no more', async () => {
   })
 })
 
+describe('a backend that is named', () => {
+  test('and does not work is refused with the reason and the way out of its report', async () => {
+    const report = { available: false, reason: 'No adapter.', detail: 'Install the driver' }
+    for (const name of ['cuda', 'webgpu'] as const) {
+      const opened = openBackend({ name, threads: 1, probe: async () => ({ name, ...report }) })
+      await expect(opened).rejects.toMatchObject({
+        code: 'runtime/unavailable',
+        message: `The ${name} backend does not work here: No adapter.`,
+        remedy: 'Install the driver. Or choose “auto”, which takes what works.',
+      })
+    }
+  })
+
+  test('is not tested elsewhere where nothing can break', async () => {
+    await using backend = await openBackend({
+      ...{ name: 'cpu', threads: 1 },
+      probe: () => Promise.reject(new Error('asked')),
+    })
+    expect(backend.name).toBe('cpu')
+  })
+})
+
 describe('the self-test', () => {
   test('refuses a backend that computes wrongly', async () => {
     const engine = await wasmEngine(1)

@@ -23,8 +23,8 @@ export interface OpenBackendOptions {
   readonly spin?: boolean
   /**
    * Tests a backend somewhere else, in a child process for instance: a broken graphics driver can end the process
-   * that touches it, and Vulkan's loader writes to its stderr. Where it is given, `auto` opens a graphics backend
-   * only after it has passed there.
+   * that touches it, and Vulkan's loader writes to its stderr. Where it is given, a graphics backend is opened only
+   * after it has passed there.
    */
   readonly probe?: (name: BackendName) => Promise<BackendReport>
 }
@@ -42,10 +42,25 @@ export interface BackendReport {
 /** In the order of their expected speed. */
 export const backendNames: readonly BackendName[] = ['cuda', 'webgpu', 'cpu', 'wasm']
 
+/** @throws GroundswellError `runtime/unavailable`, `runtime/threads` */
 export async function openBackend(options: OpenBackendOptions): Promise<Backend> {
-  const { name } = options
-  if (name !== 'auto') return openNamed(name, settingsOf(options))
-  return openFastest(options)
+  const { name, probe } = options
+  if (name === 'auto') return openFastest(options)
+  const settings = settingsOf(options)
+  if (probe !== undefined && isGraphics(name)) {
+    const { available, reason = 'Not available.', detail } = await probe(name)
+    if (!available) {
+      throw new GroundswellError(`The ${name} backend does not work here: ${reason}`, {
+        code: 'runtime/unavailable',
+        remedy: [detail.replace(/\.?$/, '.'), 'Or choose “auto”, which takes what works.'].join(' '),
+      })
+    }
+  }
+  return openNamed(name, settings)
+}
+
+function isGraphics(name: BackendName): boolean {
+  return name === 'cuda' || name === 'webgpu'
 }
 
 interface Settings {
@@ -100,7 +115,7 @@ async function openFastest(options: OpenBackendOptions): Promise<Backend> {
     const limit = best?.ms ?? Number.POSITIVE_INFINITY
     let backend: Backend | undefined
     try {
-      if (options.probe !== undefined && (name === 'cuda' || name === 'webgpu')) {
+      if (options.probe !== undefined && isGraphics(name)) {
         const report = await options.probe(name)
         if (!report.available) throw new Error(report.reason)
         if ((report.selfTestMs ?? 0) > limit) continue
