@@ -71,6 +71,21 @@ describe('an unknown key is named with its place and the nearest key that exists
     expect(error.remedy).toBe(`Did you mean “${suggestion}”?`)
   })
 
+  test('of a sync method, among the keys of that method alone', () => {
+    expect(refusal('sync: { method: diloco, kept: 5 }')).toMatchObject({
+      message: 'run.yaml:1:25: “sync” has no key “kept”.',
+      remedy:
+        'Remove it; the keys here are method, innerSteps, outerLearningRate, outerMomentum, encoding, errorFeedback.',
+    })
+    expect(refusal('sync: { kept: 5 }').remedy).toMatch(/^Remove it; the keys here are method, innerSteps/)
+    expect(refusal('sync: { method: sparse-loco, fragment: 2 }').remedy).toMatch(/kept, errorDecay/)
+    expect(refusal('sync: { method: streaming-diloco, fragment: 2 }').remedy).toBe(
+      'Did you mean “fragments”?',
+    )
+    const nested = 'sync: { method: data-parallel, optimiser: { lr: 1 } }'
+    expect(refusal(nested).remedy).toBe('Did you mean “learningRate”?')
+  })
+
   test('or the keys that exist, when none is near', () => {
     expect(refusal('tokenizer: { colour: blue }').remedy).toBe(
       'Remove it; the keys here are kind, vocabularySize.',

@@ -70,10 +70,11 @@ export function parseRunFile(text: string, name: string, overrides: RunOverrides
       remedy: '“groundswell init” writes an example.',
     })
   }
-  const parsed = runFileSchema.safeParse(withOverrides(content as Record<string, unknown>, overrides))
+  const whole = withOverrides(content as Record<string, unknown>, overrides)
+  const parsed = runFileSchema.safeParse(whole)
   if (parsed.success) return parsed.data
   const issue = parsed.error.issues.find((one) => one.code === 'unrecognized_keys') ?? parsed.error.issues[0]!
-  throw explain(issue, name, document, lines, overrides)
+  throw explain(issue, whole, { name, document, lines, overrides })
 }
 
 /**
@@ -135,24 +136,28 @@ const overridePaths: Record<keyof RunOverrides, readonly string[]> = {
 
 type Issue = z.core.$ZodIssue
 
-function explain(
-  issue: Issue,
-  name: string,
-  document: Document,
-  lines: LineCounter,
-  overrides: RunOverrides,
-): GroundswellError {
+/** Where the content came from. */
+interface Source {
+  readonly name: string
+  readonly document: Document
+  readonly lines: LineCounter
+  readonly overrides: RunOverrides
+}
+
+function explain(issue: Issue, content: Record<string, unknown>, from: Source): GroundswellError {
+  const { name, document, lines, overrides } = from
   const path = issue.path.map(String)
   if (issue.code === 'unrecognized_keys') {
     const key = issue.keys[0]!
     const where = position([...path, key], document, lines)
     const section = path.length === 0 ? 'a run file' : `“${path.join('.')}”`
-    const near = nearestKey([...path, key], knownKeys())
+    const known = knownKeys(content)
+    const near = nearestKey([...path, key], known)
     return new GroundswellError(`${name}${where}: ${section} has no key “${key}”.`, {
       code: 'run-file/unknown-key',
       remedy:
         near === undefined
-          ? `Remove it; the keys here are ${keysAt(path).join(', ')}.`
+          ? `Remove it; the keys here are ${keysAt(path, known).join(', ')}.`
           : `Did you mean “${near}”?`,
     })
   }
@@ -189,23 +194,34 @@ function position(path: string[], document: Document, lines: LineCounter): strin
   return ''
 }
 
-/** Dotted names of all keys, read off the schema itself. */
-function knownKeys(): string[][] {
+/** Paths of all keys that fit this content, read off the schema itself: of the kinds of a section, the one it names. */
+function knownKeys(content: unknown): string[][] {
   const found: string[][] = []
-  const walk = (schema: z.core.JSONSchema._JSONSchema, path: string[]): void => {
+  const walk = (schema: JsonSchema, path: string[], held: unknown): void => {
     if (typeof schema !== 'object') return
-    for (const variant of [...(schema.anyOf ?? []), ...(schema.oneOf ?? [])]) walk(variant, path)
+    const variants = [...(schema.anyOf ?? []), ...(schema.oneOf ?? [])]
+    const named = variants.filter((variant) => isNamed(variant, held))
+    for (const variant of named.length > 0 ? named : variants) walk(variant, path, held)
     for (const [key, value] of Object.entries(schema.properties ?? {})) {
       found.push([...path, key])
-      walk(value, [...path, key])
+      walk(value, [...path, key], isSection(held) ? held[key] : undefined)
     }
   }
-  walk(z.toJSONSchema(runFileSchema, { io: 'input' }), [])
+  walk(z.toJSONSchema(runFileSchema, { io: 'input' }), [], content)
   return found
 }
 
-function keysAt(path: string[]): string[] {
-  return knownKeys()
+type JsonSchema = z.core.JSONSchema._JSONSchema
+
+/** Whether a section has the value that sets this kind apart from the others, such as its `method`. */
+function isNamed(variant: JsonSchema, held: unknown): boolean {
+  if (typeof variant !== 'object' || !isSection(held)) return false
+  const [key, named] = Object.entries(variant.properties ?? {})[0] ?? []
+  return key !== undefined && typeof named === 'object' && named.const === held[key]
+}
+
+function keysAt(path: string[], known: string[][]): string[] {
+  return known
     .filter((key) => key.length === path.length + 1 && path.every((part, depth) => key[depth] === part))
     .map((key) => key.at(-1)!)
 }
