@@ -1,6 +1,6 @@
-/** `replay`: a run's log run through the reducer again, told line by line, with every signed report checked. */
+/** `replay`: a run’s log run through the reducer again, told line by line, with every signed report checked. */
 import { z } from 'zod'
-import { messageOf } from '../../core/index.ts'
+import { GroundswellError, messageOf } from '../../core/index.ts'
 import {
   describeConsequences,
   describeEvent,
@@ -80,6 +80,12 @@ export async function replay(
       ...{ entries: version, stateHash: hash, phase, round, lastRound: state.lastRound, checkpoint },
       ...{ totals, reports, broken },
     })
+    if (broken.length > 0) {
+      throw new GroundswellError(`${broken.length} of ${reports} signed reports do not hold: ${broken[0]!}`, {
+        code: 'ledger/mismatch',
+        remedy: 'Do not trust this log’s account of who contributed what.',
+      })
+    }
   } finally {
     await log.close()
   }
