@@ -214,6 +214,21 @@ test.concurrent('a command line that cannot be meant', async () => {
   expectRefusal(await runCli(['trian']), 2, /trian/, /train/)
   expectRefusal(await runCli(['train']), 2, /run/, /help/)
   expectRefusal(await runCli(['train', 'x', '--steps', 'many']), 2, /--steps/, /./)
+  const nothing = await runCli([])
+  expectRefusal(nothing, 2, 'No command is named.', /--help/)
+  expect(nothing.stdout).toMatch(/^Usage: groundswell/)
+  expectRefusal(await runCli(['help', 'nope']), 2, 'There is no command “nope”.', /--help/)
+})
+
+test.concurrent('help and the version are there for programs too', async () => {
+  const [help, version, empty] = await Promise.all([
+    runCli(['--json', 'train', '--help']),
+    runCli(['--json', '--version']),
+    runCli(['--json']),
+  ])
+  expect(help.last).toMatchObject({ event: 'done', text: expect.stringMatching(/^Usage: groundswell train/) })
+  expect(version.last).toEqual({ event: 'done', text: '0.1.0' })
+  expect(empty.events).toMatchObject([{ event: 'error', message: 'No command is named.' }])
 })
 
 test.concurrent('options and places that cannot be meant', async () => {

@@ -70,8 +70,16 @@ async function report(thrown: unknown): Promise<number> {
 
 /** Commander's own words, in the form of ours. */
 function fromCommander(error: CommanderError): unknown {
+  if (error.code === 'commander.help') return noCommand()
   const [first = '', ...rest] = error.message.replace(/^error: /, '').split('\n')
   const sentence = `${first.charAt(0).toUpperCase()}${first.slice(1).replace(/\.$/, '')}.`
   const hint = rest.join(' ').replace(/^\(|\)$/g, '')
   return usageError('command-line', sentence, hint === '' ? 'See “groundswell --help”.' : hint)
+}
+
+/** Commander shows its help for these, and has no words of its own. */
+function noCommand(): unknown {
+  const [first, second] = process.argv.slice(2).filter((argument) => !argument.startsWith('-'))
+  const sentence = first === 'help' ? `There is no command “${second}”.` : 'No command is named.'
+  return usageError('command-line', sentence, 'See “groundswell --help”.')
 }

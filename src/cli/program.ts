@@ -49,8 +49,14 @@ export function createProgram(context: CommandContext): Command {
     .addOption(new Option('--leave-with-parent', 'stop when standard input closes').hideHelp())
     .configureHelp({ showGlobalOptions: true })
     .configureOutput({
-      writeOut: (text) => context.output.text(text),
-      writeErr: () => {}, // errors are reported once, by main
+      // Help and the version.
+      writeOut: (text) => {
+        context.output.text(text)
+        context.output.event({ event: 'done', text: text.trimEnd() })
+      },
+      // Help where a command is missing. What is wrong is reported once, by main.
+      writeErr: (text) => context.output.text(text),
+      outputError: () => {},
     })
     .exitOverride()
     .showSuggestionAfterError()
