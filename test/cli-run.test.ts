@@ -52,7 +52,9 @@ test('anybody sees a run, its owner steers it, and its history can be checked', 
 
     const status = await runCli(['status', link, '--json'])
     expect(status.stderr).toBe('')
-    expect(status.last).toMatchObject({ event: 'status', name: 'steered', members: [{ name: 'ada' }] })
+    expect(status.last).toMatchObject({ event: 'done', name: 'steered', members: [{ name: 'ada' }] })
+    expect(status.events.at(-2)).toEqual({ ...status.last, event: 'status' })
+    expect((await runCli(['status', link])).stdout).toContain(`\nId          ${String(status.last.runId)}\n`)
     expect(status.last.why).toBeTypeOf('string')
 
     const paused = await runCli(['pause', home, '--json'])

@@ -29,16 +29,20 @@ export async function status(
     for (;;) {
       const now = await client.status(signal)
       const refused = await recentRefusals(client, now, signal)
-      output.event({
-        event: 'status',
+      const told = {
         ...now,
         why: whyOf(now),
         refused: refused.map((entry) => ({ ...entry, report: undefined })),
-      })
+      }
+      const isLast = !options.watch || now.phase === 'finished'
+      output.event({ event: 'status', ...told })
       const lines = describe(now, refused)
       if (options.watch && output.interactive) output.redraw(lines.join('\n'))
       else for (const line of lines) output.line(line)
-      if (!options.watch || now.phase === 'finished') break
+      if (isLast) {
+        output.event({ event: 'done', ...told })
+        break
+      }
       await systemClock().sleep(everyMs, signal)
     }
     output.settle()
@@ -92,6 +96,7 @@ function describe(status: PublicStatus, refused: readonly LedgerEntry[]): string
   const { totals, checkpoint, batches, members, known } = status
   const lines = [
     `Run “${printable(status.name)}” (${status.method})`,
+    `Id          ${status.runId}`,
     `Phase       ${asWords(status.phase)}: ${whyOf(status)}`,
     `Round       ${Math.min(status.round, status.lastRound)} of ${status.lastRound}, loss ${formatLoss(status.loss ?? undefined)}`,
     `Checkpoint  ${checkpoint.checkpoint} (round ${checkpoint.round})`,
