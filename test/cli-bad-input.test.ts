@@ -242,6 +242,8 @@ test.concurrent('options and places that cannot be meant', async () => {
   expectRefusal(await runCli(['contributions', 'nothing']), 1, /not a join link/, /link/)
   expectRefusal(await runCli(['pause', folder.path]), 2, /not the home folder/, /groundswell host/)
   expectRefusal(await runCli(['limits', folder.path]), 2, /No limit/, /--maximum-peers/)
+  const never = await runCli(['limits', folder.path, '--maximum-peers', '4', '--max-round', '0'])
+  expectRefusal(never, 2, '--max-round cannot be 0 s.', /at least 1 s/)
   expectRefusal(await runCli(['replay', folder.path]), 1, /no log of a run/, /home folder/)
   expectRefusal(await runCli(['replay', text]), 1, /text\.txt/, /./)
   expectRefusal(await runCli(['replay', 'nats://127.0.0.1:4222']), 2, /names no run/, /RUN/)

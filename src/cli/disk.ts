@@ -41,14 +41,15 @@ export async function claimFolder(folder: string): Promise<AsyncDisposable> {
 
 /**
  * Refuses to begin what could not be saved.
+ * @param option of the command line that names the folder
  * @throws GroundswellError `file/disk-full`
  */
-export async function checkRoom(folder: string, neededBytes: number): Promise<void> {
+export async function checkRoom(folder: string, neededBytes: number, option = '--out'): Promise<void> {
   const free = await freeBytes(resolve(folder))
   if (free === undefined || free >= neededBytes) return
   throw new GroundswellError(
-    `The disk is full: “${folder}” has ${formatBytes(free)} free, and the checkpoint needs ${formatBytes(neededBytes)}.`,
-    { code: 'file/disk-full', remedy: 'Free some space, or choose another place with --out.' },
+    `The disk is full: “${folder}” has ${formatBytes(free)} free of the ${formatBytes(neededBytes)} needed.`,
+    { code: 'file/disk-full', remedy: `Free some space, or choose another place with ${option}.` },
   )
 }
 

@@ -2,6 +2,7 @@
  * From a run file to the run that a host coordinates: the one that its home folder holds already, or a new one that is
  * made from the data and published.
  */
+import { GroundswellError } from '../core/index.ts'
 import { countParameters, type LlamaConfig } from '../model/index.ts'
 import {
   defaultVanishAfterMs,
@@ -30,7 +31,7 @@ export async function openRun(
   const fits = async (shape: LlamaConfig): Promise<void> => {
     checkHolding(countParameters(shape))
     // The checkpoint, the method's state of three rounds with their updates, and the data.
-    await checkRoom(home, countParameters(shape) * 4 * 12)
+    await checkRoom(home, countParameters(shape) * 4 * 12, '--home')
   }
   let made: Promise<RunDescription> | undefined
   const described = (): Promise<RunDescription> => {
@@ -45,6 +46,27 @@ export async function openRun(
   const manifest = await publishRun(near, description)
   await rememberRun(context, { home, blobs: near, run, manifest })
   return { manifest, described }
+}
+
+/** What is wrong with the home folder of a host whose run could not be opened, and the way out; other errors as they are. */
+export function homeError(thrown: unknown, home: string): unknown {
+  if (!(thrown instanceof GroundswellError)) return thrown
+  const { code, message } = thrown
+  const elsewhere = 'or begin a new run in another folder with --home.'
+  if (code === 'run/other-run') {
+    return new GroundswellError(
+      `“${home}” holds another run: its run file, its data or an option such as --steps was another one.`,
+      { code, remedy: `Give the settings their old values to go on with it, ${elsewhere}`, cause: thrown },
+    )
+  }
+  if (code === 'blob/not-found') {
+    return new GroundswellError(`“${home}” lacks a part of its run: ${message}`, {
+      code,
+      remedy: `Put its blobs folder back from a copy if there is one, ${elsewhere}`,
+      cause: thrown,
+    })
+  }
+  return thrown
 }
 
 /** As many as give a peer that is always there the steps asked for. A method may have several rounds in its H steps. */

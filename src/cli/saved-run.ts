@@ -3,7 +3,7 @@
  * step is the one that the state was saved under; what else lies in the folder is never overwritten.
  */
 import { resolve } from 'node:path'
-import type { Files } from '../core/index.ts'
+import { type Files, GroundswellError } from '../core/index.ts'
 import { safetensorsChunks } from '../model/index.ts'
 import { firstDifference, loadTrainingState, type TrainerSnapshot } from '../train/index.ts'
 import type { DataShare } from './command-lines.ts'
@@ -37,6 +37,18 @@ export async function identityOf(
   return Object.fromEntries(settings.map(([name, value]) => [name, String(value)]))
 }
 
+/** A state that is damaged, or of another version: only here is it known how to do without it. */
+function unreadable(thrown: unknown): unknown {
+  if (!(thrown instanceof GroundswellError)) return thrown
+  const { code, message } = thrown
+  if (!code.startsWith('safetensors/') && code !== 'train/state-format') return thrown
+  return new GroundswellError(message, {
+    code,
+    remedy: 'Put it back from a copy if there is one, or begin again with --restart.',
+    cause: thrown,
+  })
+}
+
 /** Where the parameters came from. Those of a checkpoint go by their content: its folder may move. */
 async function startOf({ model }: RunFile, { parameters }: PreparedRun, out: string): Promise<string> {
   if (model.checkpoint === undefined) return 'none' // new ones follow from the seed
@@ -66,7 +78,9 @@ export async function findSavedRun(
   out: string,
   identity: Readonly<Record<string, string>>,
 ): Promise<SavedRun | undefined> {
-  const found = await loadTrainingState(files, out)
+  const found = await loadTrainingState(files, out).catch((thrown: unknown) => {
+    throw unreadable(thrown)
+  })
   if (found === undefined) {
     if (await files.exists(`${out}/config.json`)) {
       throw usageError(

@@ -274,7 +274,7 @@ export function changedPolicy(
   const { path, message } = parsed.error.issues[0]!
   throw new GroundswellError(`That policy cannot be: ${[...path, message].join(': ')}.`, {
     code: 'control/policy',
-    remedy: 'Change the values of a run file’s [run] section, in milliseconds where they are times.',
+    remedy: 'Choose values that the “run” section of a run file could have.',
   })
 }
 

@@ -24,7 +24,7 @@ import { cidOfFile, claimFolder } from '../disk.ts'
 import { formatBytes, formatCount, formatLoss } from '../format.ts'
 import { openHome } from '../home.ts'
 import { checkOut, putCheckpoint } from '../host-out.ts'
-import { openRun } from '../host-run.ts'
+import { homeError, openRun } from '../host-run.ts'
 import { openIdentity } from '../identity.ts'
 import { openKeep } from '../keep.ts'
 import { hostMetrics } from '../metrics.ts'
@@ -91,6 +91,9 @@ export async function host(context: CommandContext, path: string, options: HostC
     session: crypto.getRandomValues(new Uint8Array(16)),
     seed: randomSeed,
     ...(keep.lease === undefined ? {} : { lease: keep.lease }),
+  }).catch(async (thrown: unknown) => {
+    await transport.stop()
+    throw homeError(thrown, home)
   })
   await using metrics =
     run.run.metrics === undefined

@@ -1,7 +1,7 @@
 /** `pause`, `resume`, `end` and `limits`: what the owner of a run may ask of its host, signed with the owner's key. */
 import { join } from 'node:path'
 import { GroundswellError } from '../../core/index.ts'
-import type { ControlAction, RoundPolicy } from '../../run/index.ts'
+import { type ControlAction, type RoundPolicy, roundPolicySchema } from '../../run/index.ts'
 import { decodeJoinLink, loadIdentity } from '../../swarm/index.ts'
 import { withHost } from '../ask-host.ts'
 import type { LimitsCommandLine } from '../command-lines.ts'
@@ -68,5 +68,27 @@ export async function limits(
   if (given.length === 0) {
     throw usageError('limits', 'No limit is named.', 'Name one, such as --maximum-peers 20.')
   }
-  await control(context, home, { policy: Object.fromEntries(given) as Partial<RoundPolicy> })
+  const policy = Object.fromEntries(given) as Partial<RoundPolicy>
+  checkBounds(policy)
+  await control(context, home, { policy })
+}
+
+/** Refuses a value that no run could have in the words of the command line, where times are seconds. */
+function checkBounds(policy: Partial<RoundPolicy>): void {
+  const { error } = roundPolicySchema.safeParse({ rounds: 1, ...policy })
+  for (const issue of error?.issues ?? []) {
+    const name = String(issue.path[0])
+    // What two values must be to each other only the host can say: it knows those in force.
+    if ((issue.code !== 'too_small' && issue.code !== 'too_big') || !(name in policy)) continue
+    const inUnit = (value: number | bigint): string =>
+      name.endsWith('Ms') ? `${Number(value) / 1000} s` : String(value)
+    const flag = name.replace(/Ms$/, '').replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
+    const bound =
+      issue.code === 'too_small' ? `at least ${inUnit(issue.minimum)}` : `at most ${inUnit(issue.maximum)}`
+    throw usageError(
+      'limits',
+      `--${flag} cannot be ${inUnit(policy[name as keyof RoundPolicy]!)}.`,
+      `Give ${bound}.`,
+    )
+  }
 }

@@ -1,5 +1,5 @@
 /** What `train` promises about the folder that it saves to, in this process and on the native CPU backend. */
-import { cp } from 'node:fs/promises'
+import { cp, truncate } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Scratch, scratch, someText, tinyRun } from '../../../test/cli-process.ts'
@@ -185,6 +185,18 @@ describe('a saved run', () => {
     const { validationLoss, checkpointCid } = first.events.at(-1)!
     const again = (await run(threeSteps, { out: mixed })).events.at(-1)
     expect(again).toMatchObject({ event: 'done', validationLoss, checkpointCid })
+  })
+
+  test('that is damaged is refused with the way to do without it', async () => {
+    const damaged = at('damaged')
+    await cp(out, damaged, { recursive: true })
+    await truncate(join(damaged, 'training_state.safetensors'), 5000)
+    await expect(run(threeSteps, { out: damaged })).rejects.toMatchObject({
+      code: 'safetensors/truncated',
+      remedy: expect.stringContaining('--restart'),
+    })
+    const again = await run(threeSteps, { out: damaged, restart: true })
+    expect(again.events.at(-1)).toMatchObject({ event: 'done', step: 3 })
   })
 
   test('of a constant schedule is the same however long it is', async () => {

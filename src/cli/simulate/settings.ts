@@ -75,11 +75,14 @@ export function simulateSettings(options: SimulateCommandLine): SimulateSettings
 function syncOf({ method, innerSteps }: SimulateCommandLine): SyncSettings {
   const parsed = syncSettingsSchema.safeParse({ method, ...(innerSteps === undefined ? {} : { innerSteps }) })
   if (parsed.success) return parsed.data
-  const issue = parsed.error.issues[0]!
+  const { path, message } = parsed.error.issues[0]!
+  if (innerSteps === undefined || path[0] === 'method') {
+    throw usageError('method', `There is no method “${method}”.`, 'Choose a method of docs/methods.md.')
+  }
   throw usageError(
     'method',
-    `There is no such method: ${issue.path.join('.') || method}: ${issue.message}.`,
-    'Choose a method of docs/methods.md, and --inner-steps that it takes.',
+    `${method} does not take --inner-steps ${innerSteps}: ${message.replace(/^Invalid input: /, '')}.`,
+    'Leave --inner-steps out, or give a number that the method takes (docs/methods.md).',
   )
 }
 

@@ -100,8 +100,11 @@ describe('groundswell simulate', () => {
     [['--parameters', '2000000000000'], /--parameters 2000000000000 is more/],
     [['--train', 'llama', '--parameters', '5'], /the model is the demo’s/],
     [['--data', 'x'], /--data is for --train llama/],
-    [['--method', 'magic'], /no such method/],
-    [['--method', 'data-parallel', '--inner-steps', '5'], /no such method: innerSteps/],
+    [['--method', 'magic'], /no method “magic”/],
+    [
+      ['--method', 'data-parallel', '--inner-steps', '5'],
+      /data-parallel does not take --inner-steps 5: expected 1/,
+    ],
     [['--churn', '1'], /a number from 0, below 1/],
     [['--speed-spread', '0.5'], /a number from 1 up/],
     [['--up', '0'], /a number above 0/],
