@@ -94,9 +94,9 @@ test('a host and a peer find each other through a relay alone', async () => {
   const relay = startCli(['relay', '--listen', '/ip4/127.0.0.1/tcp/0', '--home', at('relay'), '--json'])
   const listening = await relay.event(({ event }) => event === 'listening')
   const address = (listening.addresses as string[])[0]!
+  const command = ['host', await runFile('relayed', 3), '--home', at('relayed')]
   const host = startCli([
-    ...['host', await runFile('relayed', 3), '--home', at('relayed'), '--relay', address, '--json'],
-    ...['--announce', `${address}/p2p-circuit`],
+    ...[...command, '--relay', address, '--announce', `${address}/p2p-circuit`, '--json'],
   ])
   let peer: ReturnType<typeof startCli> | undefined
   try {
@@ -104,7 +104,13 @@ test('a host and a peer find each other through a relay alone', async () => {
     expect((addresses as string[]).some((each) => each.includes('/p2p-circuit'))).toBe(true)
     peer = startCli([...joinArguments(String(link), 'ben'), '--relay', address])
     expect((await peer.ended).last).toMatchObject({ event: 'done', contributions: 3 })
-    expect((await host.ended).code).toBe(0)
+    const ended = await host.ended
+    expect(ended.code).toBe(0)
+    // The same command finds the run finished, its checkpoint and the loss that it began with.
+    const again = await runCli([...command, '--json'])
+    const { validationLossStart, validationLoss, checkpointCid } = ended.last
+    expect(again.last).toMatchObject({ event: 'done', validationLossStart, validationLoss, checkpointCid })
+    expect(Number(validationLossStart)).toBeGreaterThan(Number(validationLoss))
     await relay.event(({ event, relayedBytes }) => event === 'status' && Number(relayedBytes) > 0)
   } finally {
     for (const each of [host, peer, relay]) each?.process.kill('SIGKILL')

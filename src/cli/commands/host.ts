@@ -30,6 +30,7 @@ import { openKeep } from '../keep.ts'
 import { hostMetrics } from '../metrics.ts'
 import { startMetrics } from '../metrics-server.ts'
 import type { RunFile } from '../run-file-schema.ts'
+import { keepStartLoss, startLossOf } from '../start-loss.ts'
 import { swarmTable } from '../swarm-table.ts'
 import { ownerFiles } from './owner.ts'
 
@@ -142,12 +143,14 @@ export async function host(context: CommandContext, path: string, options: HostC
   const measured: { round: number; loss: number }[] = []
   let checkpointLoss: CheckpointLoss | undefined
   const measure = async (): Promise<void> => {
+    // Of now: rounds go on while a backend is opened, and the first checkpoint is to be measured.
+    const { round, parameters: flat } = coordinator.checkpoint()
     if (checkpointLoss === undefined) {
       const { openCheckpointLoss } = await import('../checkpoint-loss.ts')
       checkpointLoss = await openCheckpointLoss({ manifest, blobs: near, run }, signal)
     }
-    const { round, parameters: flat } = coordinator.checkpoint()
     const { loss, bitsPerByte } = await checkpointLoss.measure(flat)
+    if (round === 0) await keepStartLoss(files, { home, run: coordinator.runId }, loss)
     measured.push({ round, loss })
     output.event({ event: 'evaluation', round, validationLoss: loss, bitsPerByte })
     output.line(
@@ -198,16 +201,19 @@ export async function host(context: CommandContext, path: string, options: HostC
     }
     const status = coordinator.status()
     output.settle()
+    const startLoss = await startLossOf(files, { home, run: coordinator.runId })
+    const [first, newest] = [measured[0]!, measured.at(-1)!]
+    const since = startLoss === undefined ? ` since round ${first.round}` : ''
     output.line(
-      `Done: ${status.checkpoint.round} rounds, validation loss ${formatLoss(measured[0]!.loss)} → ` +
-        `${formatLoss(measured.at(-1)!.loss)}, ${formatBytes(status.sentBytes)} sent, ${formatBytes(status.receivedBytes)} received`,
+      `Done: ${status.checkpoint.round} rounds, validation loss ${formatLoss(startLoss ?? first.loss)} → ` +
+        `${formatLoss(newest.loss)}${since}, ${formatBytes(status.sentBytes)} sent, ${formatBytes(status.receivedBytes)} received`,
     )
     output.line(`Checkpoint: ${out}`)
     output.event({
       event: 'done',
       rounds: status.checkpoint.round,
-      validationLossStart: measured[0]!.loss,
-      validationLoss: measured.at(-1)!.loss,
+      validationLossStart: startLoss ?? null,
+      validationLoss: newest.loss,
       trainLoss: status.loss,
       parameters,
       members: status.members.map(({ peer, name, status: state, contributions, tokens }) => ({
