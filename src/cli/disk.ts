@@ -29,9 +29,13 @@ export async function claimFolder(folder: string): Promise<AsyncDisposable> {
   }
   try {
     const probe = join(folder, `.probe.${randomUUID().slice(0, 8)}.part`)
-    await withFileErrors(folder, () =>
-      writeFile(probe, '?', { flag: 'wx' }).finally(() => rm(probe, { force: true })),
-    )
+    await withFileErrors(folder, async () => {
+      try {
+        await writeFile(probe, '?', { flag: 'wx' })
+      } finally {
+        await rm(probe, { force: true })
+      }
+    })
   } catch (thrown) {
     await removeEmpty()
     throw thrown

@@ -8,7 +8,7 @@ import { exitCodes, Interrupted } from './failures.ts'
 export interface Interruption extends Disposable {
   readonly signal: AbortSignal
   /** The same clean stop for another reason; the first Ctrl-C after it is still the first. */
-  stop(reason: Error): void
+  readonly stop: (reason: Error) => void
 }
 
 export function listenForInterrupt(process: NodeJS.Process, onFirst: () => void): Interruption {

@@ -9,7 +9,7 @@ interface FailingEngine {
   /** Buffers that were uploaded and not released. */
   readonly live: () => number
   /** Makes the `count`-th upload from now on fail, and none other. */
-  failAt(count: number): void
+  readonly failAt: (count: number) => void
 }
 
 function failingEngine(): FailingEngine {
