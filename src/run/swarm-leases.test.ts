@@ -128,7 +128,9 @@ describe('a peer that is asked to leave', () => {
     const others = [1, 2].map((n) => swarm.join(n, { beforeStep: () => gone.promise }))
     const leaving: Member = swarm.join(3, {
       onEvent: (event) => {
-        if (event.type === 'step' && event.step === 2) leaving.leave()
+        // A busy machine may get a lease of a single step.
+        const done = Math.min(2, all(leaving, 'leased')[0]?.steps ?? 2)
+        if (event.type === 'step' && event.step === done) leaving.leave()
       },
     })
     expect(await leaving.result).toMatchObject({ reason: 'left', status: { contributions: 1 } })
