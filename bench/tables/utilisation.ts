@@ -27,7 +27,8 @@ import {
 const target = 0.97
 const innerSteps = 30
 const sparse = 'SparseLoCo'
-const sparseOverlapping = 'SparseLoCo, τ = 1'
+const overlapSteps = 3
+const sparseOverlapping = `SparseLoCo, τ = ${overlapSteps}`
 
 /** Machines that stand behind such lines, as far as anything does: consumer cards, 165 TFLOP/s each in bfloat16. */
 const sizes = [
@@ -49,7 +50,7 @@ function candidates(): readonly Candidate[] {
   }
   return [
     of(sparse, 'sparse-loco', { innerSteps }),
-    of(sparseOverlapping, 'sparse-loco', { innerSteps, overlapSteps: 1 }),
+    of(sparseOverlapping, 'sparse-loco', { innerSteps, overlapSteps }),
     of('DiLoCo, float32', 'diloco', { innerSteps, encoding: 'float32' }),
     of('DiLoCo, int8', 'diloco', { innerSteps, encoding: 'int8' }),
     of('Streaming DiLoCo, fp4, 2 fragments, τ = 1', 'streaming-diloco', { innerSteps }),
@@ -238,7 +239,7 @@ function utilisationMarkdown(
       `codec times, on updates of a Llama with ${byteModel(measured.model).parameters} parameters in its first ` +
       `${measured.rounds} rounds (${measured.text}), extrapolated in proportion to the parameters.`,
     '',
-    `Target: at least ${percent(target, 0)} for SparseLoCo with H = 30, joining included: ${reached(sparse)}; with one step of ` +
+    `Target: at least ${percent(target, 0)} for SparseLoCo with H = 30, joining included: ${reached(sparse)}; with ${overlapSteps} steps of ` +
       `overlap: ${reached(sparseOverlapping)}. ` +
       'Since computing and exchanging both grow with the parameters, what decides is tokens per step over speed, not size.',
     '',
