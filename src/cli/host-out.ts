@@ -4,17 +4,20 @@
  */
 import { join } from 'node:path'
 import { z } from 'zod'
-import { type Cid, type Files, GroundswellError } from '../core/index.ts'
+import type { Cid, Files } from '../core/index.ts'
 import { type CheckpointContent, safetensorsChunks, writeCheckpoint } from '../model/index.ts'
 import { cidSchema } from '../run/index.ts'
 import { trainingStateFile } from '../train/index.ts'
 import { cidOfChunks, cidOfFile } from './disk.ts'
 import { usageError } from './failures.ts'
+import { readNote, writeNote } from './notes.ts'
 
 const noteFile = 'out.json'
-const maxNoteBytes = 16_384
 const weightsFile = 'model.safetensors'
-const noteSchema = z.strictObject({ run: cidSchema, out: z.string(), weights: cidSchema })
+const noteFormat = {
+  schema: z.strictObject({ run: cidSchema, out: z.string(), weights: cidSchema }),
+  maxBytes: 16_384,
+}
 
 export interface HostOut {
   readonly home: string
@@ -27,7 +30,7 @@ export interface HostOut {
 export async function checkOut(files: Files, place: HostOut): Promise<void> {
   const { home, out, run } = place
   if (await isFree(files, out)) return
-  const note = await readNote(files, home)
+  const note = await readNote(files, join(home, noteFile), noteFormat)
   const ours = note !== undefined && note.out === out && (run === undefined || note.run === run)
   if (ours && (await holdsAtMost(files, out, note.weights))) return
   throw usageError(
@@ -50,9 +53,7 @@ export async function putCheckpoint(
     await checkOut(files, place)
   }
   // First the note: a host that is stopped half-way finds its own again.
-  await files.write(join(home, noteFile), [
-    new TextEncoder().encode(`${JSON.stringify({ run, out, weights })}\n`),
-  ])
+  await writeNote(files, join(home, noteFile), { run, out, weights })
   await writeCheckpoint(files, out, content)
 }
 
@@ -64,7 +65,7 @@ export async function freeFolder(files: Files, folder: string): Promise<string> 
   }
 }
 
-async function isFree(files: Files, path: string): Promise<boolean> {
+export async function isFree(files: Files, path: string): Promise<boolean> {
   return !(await files.exists(path)) || (await files.list(path)).length === 0
 }
 
@@ -73,16 +74,4 @@ async function holdsAtMost(files: Files, out: string, weights: Cid): Promise<boo
   if (await files.exists(join(out, trainingStateFile))) return false
   const path = join(out, weightsFile)
   return !(await files.exists(path)) || (await cidOfFile(path)) === weights
-}
-
-async function readNote(files: Files, home: string): Promise<z.infer<typeof noteSchema> | undefined> {
-  const path = join(home, noteFile)
-  if (!(await files.exists(path))) return undefined
-  try {
-    const bytes = await files.read(path, { offset: 0, length: maxNoteBytes })
-    return noteSchema.safeParse(JSON.parse(new TextDecoder().decode(bytes))).data
-  } catch (thrown) {
-    if (thrown instanceof GroundswellError || thrown instanceof SyntaxError) return undefined
-    throw thrown
-  }
 }

@@ -11,27 +11,24 @@ import { parseManifest } from '../data/index.ts'
 import { cidSchema, encodeRunManifest, type Manifest, parseRunManifest } from '../run/index.ts'
 import { artifactBlobs, type Blobs, needBlob } from '../swarm/index.ts'
 import type { CommandContext } from './context.ts'
+import { readNote, writeNote } from './notes.ts'
 import type { RunFile } from './run-file-schema.ts'
 
 const fileName = 'prepared.json'
-const maxFileBytes = 4096
 /** How the host is reached decides nothing about the run; a name missing here costs one preparation. */
 const reached = new Set('host port listen announce relays also up down log owners metrics'.split(' '))
-const schema = z.strictObject({ madeFrom: cidSchema, run: cidSchema })
+const format = { schema: z.strictObject({ madeFrom: cidSchema, run: cidSchema }), maxBytes: 4096 }
 
 /** The run that this home holds, if it is still the one that the run file means and all of it is there. */
 export async function recallRun(
   context: CommandContext,
   { home, blobs, run }: { readonly home: string; readonly blobs: Blobs; readonly run: RunFile },
 ): Promise<Manifest | undefined> {
-  const path = join(home, fileName)
-  if (!(await context.files.exists(path))) return undefined
+  const known = await readNote(context.files, join(home, fileName), format)
+  if (known === undefined) return undefined
   try {
-    const bytes = await context.files.read(path)
-    if (bytes.byteLength > maxFileBytes) return undefined
-    const known = schema.safeParse(JSON.parse(new TextDecoder().decode(bytes)))
-    if (!known.success || known.data.madeFrom !== (await originOf(context, run))) return undefined
-    const manifest = parseRunManifest(await needBlob(blobs, known.data.run))
+    if (known.madeFrom !== (await originOf(context, run))) return undefined
+    const manifest = parseRunManifest(await needBlob(blobs, known.run))
     return (await isWhole(blobs, manifest)) ? manifest : undefined
   } catch (thrown) {
     // Damaged, or not all there: it is made anew.
@@ -54,7 +51,7 @@ export async function rememberRun(
     madeFrom: await originOf(context, run),
     run: await blobs.put(encodeRunManifest(manifest), { codec: 'dag-cbor' }),
   }
-  await context.files.write(join(home, fileName), [new TextEncoder().encode(`${JSON.stringify(known)}\n`)])
+  await writeNote(context.files, join(home, fileName), known)
 }
 
 /** A name for everything that the manifest of a run file is made from. */

@@ -4,12 +4,12 @@
  */
 import { join } from 'node:path'
 import { z } from 'zod'
-import { type Cid, type Files, GroundswellError } from '../core/index.ts'
+import type { Cid, Files } from '../core/index.ts'
 import { cidSchema } from '../run/index.ts'
+import { readNote, writeNote } from './notes.ts'
 
 const fileName = 'start-loss.json'
-const maxFileBytes = 4096
-const schema = z.strictObject({ run: cidSchema, loss: z.number() })
+const format = { schema: z.strictObject({ run: cidSchema, loss: z.number() }), maxBytes: 4096 }
 
 interface Place {
   readonly home: string
@@ -17,20 +17,11 @@ interface Place {
 }
 
 export async function keepStartLoss(files: Files, { home, run }: Place, loss: number): Promise<void> {
-  const text = `${JSON.stringify({ run, loss })}\n`
-  await files.write(join(home, fileName), [new TextEncoder().encode(text)])
+  await writeNote(files, join(home, fileName), { run, loss })
 }
 
 /** Nothing where no host of this home has measured it. */
 export async function startLossOf(files: Files, { home, run }: Place): Promise<number | undefined> {
-  const path = join(home, fileName)
-  if (!(await files.exists(path))) return undefined
-  try {
-    const bytes = await files.read(path, { offset: 0, length: maxFileBytes })
-    const kept = schema.safeParse(JSON.parse(new TextDecoder().decode(bytes))).data
-    return kept?.run === run ? kept.loss : undefined
-  } catch (thrown) {
-    if (thrown instanceof GroundswellError || thrown instanceof SyntaxError) return undefined
-    throw thrown
-  }
+  const kept = await readNote(files, join(home, fileName), format)
+  return kept?.run === run ? kept.loss : undefined
 }
