@@ -117,7 +117,7 @@ function coverage(cells: readonly TrainingCell[], asked: Grid): readonly string[
       ? []
       : [
           `The code of ${changed.length === methodsOf(cells).length ? 'all methods' : changed.join(', ')} has changed since they were ` +
-            'measured, be it only in how fast it is; `--methods` with their names measures them again.',
+            'measured, and gives other numbers; `--methods` with their names measures them again.',
           '',
         ]),
   ]

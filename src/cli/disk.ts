@@ -68,16 +68,14 @@ async function freeBytes(folder: string): Promise<number | undefined> {
 
 /** The name of a file's content, read in pieces. */
 export async function cidOfFile(path: string): Promise<Cid> {
-  const hash = createHash('sha256')
-  for await (const chunk of createReadStream(path)) hash.update(chunk as Uint8Array)
-  return cidOfDigest(new Uint8Array(hash.digest()))
+  return cidOfChunks(createReadStream(path) as AsyncIterable<Uint8Array>)
 }
 
 /** The name that a file of these pieces would have. */
-export async function cidOfChunks(chunks: Iterable<Uint8Array>): Promise<Cid> {
+export async function cidOfChunks(chunks: Iterable<Uint8Array> | AsyncIterable<Uint8Array>): Promise<Cid> {
   const hash = createHash('sha256')
   const pause = takingTurns()
-  for (const chunk of chunks) {
+  for await (const chunk of chunks) {
     await pause()
     hash.update(chunk)
   }

@@ -4,7 +4,7 @@
  */
 import { totalmem } from 'node:os'
 import { GroundswellError } from '../core/index.ts'
-import type { BackendName } from '../runtime/index.ts'
+import { type BackendName, isGraphics } from '../runtime/index.ts'
 import { formatBytes, formatCount } from './format.ts'
 import type { RunFile } from './run-file-schema.ts'
 
@@ -41,7 +41,7 @@ export async function checkTraining(
   const numbers = 2 + moments
   if (numbers * bytesPerNumber * parameters <= memoryBytes) return
   const backend = runtime.backend === 'auto' ? await fastest() : runtime.backend
-  if (backend === 'cuda' || backend === 'webgpu') return
+  if (isGraphics(backend)) return
   const holding = `parameters, gradients and ${moments === 1 ? 'one moment' : 'two moments'}`
   refuseIfMore(parameters, { numbers, holding, memoryBytes })
 }

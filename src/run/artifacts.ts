@@ -4,6 +4,7 @@
  */
 import { type Cid, GroundswellError } from '../core/index.ts'
 import { artifactBlobs, type Blobs, type FetchInit, fetchArtifact, readArtifact } from '../swarm/index.ts'
+import type { SyncMethod, TensorLayout } from '../sync/index.ts'
 
 /** The bytes of an artifact, from the store or, as far as they are missing or damaged there, from the sources that have it. */
 export async function obtainArtifact(
@@ -20,6 +21,11 @@ export async function obtainArtifact(
   for (const cid of await artifactBlobs(blobs, root, { maxBytes })) await blobs.get(cid)
   await fetchArtifact(init)
   return readArtifact(blobs, root, { maxBytes })
+}
+
+/** Of any artifact of a run that comes and goes: a checkpoint or an update. */
+export function longestArtifactBytes(method: SyncMethod, layout: TensorLayout): number {
+  return Math.max(method.stateBytes(layout), method.maximumUpdateBytes(layout))
 }
 
 /** Deletes artifacts, except for what they share with those to keep. What is not here is no error. */

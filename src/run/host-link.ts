@@ -312,16 +312,8 @@ export class HostLink {
 const nudged = new GroundswellError('Asked anew.', { code: 'run/nudged' })
 
 const curable = new Set([
-  ...['peer/unreachable', 'peer/timeout', 'peer/closed', 'peer/malformed', 'peer/unsupported'],
-  ...[
-    'peer/busy',
-    'peer/internal',
-    'host/failed',
-    'host/stopped',
-    'report/busy',
-    'message/too-many',
-    'join/too-many',
-  ],
+  ...['peer/unreachable', 'peer/timeout', 'peer/closed', 'peer/malformed', 'peer/unsupported', 'peer/busy'],
+  ...['peer/internal', 'host/failed', 'host/stopped', 'report/busy', 'message/too-many', 'join/too-many'],
   'artifact/unavailable', // the host could not fetch what was reported: it may have lost the connection, too
 ])
 

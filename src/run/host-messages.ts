@@ -150,7 +150,7 @@ export class HostMessages {
   /** The place is taken before the join has its turn, as what is before it in the queue may decide it. */
   private async join({ from, body }: IncomingMessage<Messages['join']['body']>): Promise<null> {
     const { journal } = this.init
-    const contributed = (journal.state.members.get(from)?.contributions ?? 0) > 0
+    const contributed = this.hasContributed(from)
     if (!this.joins.take(from, contributed)) throw tooManyJoins()
     const refusal = await journal.propose({ type: 'joined', peer: from, ...body })
     if (refusal === undefined) return null
@@ -217,9 +217,12 @@ export class HostMessages {
     }
   }
 
+  private hasContributed(peer: PeerId): boolean {
+    return (this.init.journal.state.members.get(peer)?.contributions ?? 0) > 0
+  }
+
   private placeForQuestion(peer: PeerId, most: number): { readonly settle: (cost: number) => void } {
-    const contributed = (this.init.journal.state.members.get(peer)?.contributions ?? 0) > 0
-    const isStranger = !contributed && !this.init.owners.includes(peer)
+    const isStranger = !this.hasContributed(peer) && !this.init.owners.includes(peer)
     const place = this.questions.take(peer, isStranger, most)
     if (place === undefined) throw tooManyQuestions()
     return place

@@ -24,7 +24,7 @@ import {
   type SyncMethod,
   type TensorLayout,
 } from '../sync/index.ts'
-import { blobsOf, dropArtifacts, obtainArtifact } from './artifacts.ts'
+import { blobsOf, dropArtifacts, longestArtifactBytes, obtainArtifact } from './artifacts.ts'
 import { encodeRunManifest, type Manifest, runIdOf } from './manifest.ts'
 import { Quarantines } from './quarantines.ts'
 import { artifactsOf, type Effect } from './reducer.ts'
@@ -238,9 +238,8 @@ export class HostStore {
     })
   }
 
-  /** Of any artifact that comes and goes. */
   private get maxBytes(): number {
-    return Math.max(this.method.stateBytes(this.layout), this.method.maximumUpdateBytes(this.layout))
+    return longestArtifactBytes(this.method, this.layout)
   }
 
   /** Forgets what had come from peers that are gone. */

@@ -23,7 +23,7 @@ import {
   type Transport,
 } from '../swarm/index.ts'
 import { createSyncMethod, inTurns, type SyncMethod, type TensorLayout } from '../sync/index.ts'
-import { obtainArtifact } from './artifacts.ts'
+import { longestArtifactBytes, obtainArtifact } from './artifacts.ts'
 import { HostLink } from './host-link.ts'
 import type { PrepareContext, Workload } from './inner-trainer.ts'
 import { remedyFor } from './judge.ts'
@@ -150,7 +150,7 @@ export class TrainerPeer {
     this.emit({ type: 'joined', manifest })
     const layout = layoutOf(manifest.model)
     const run = init.link.runId
-    const maxBytes = Math.max(method.stateBytes(layout), method.maximumUpdateBytes(layout))
+    const maxBytes = longestArtifactBytes(method, layout)
     const kept = new KeptArtifacts({ blobs: init.blobs, store: init.localStore, run, maxBytes })
     const replica = new Replica({
       ...{ ...init, manifest, method, layout, host, kept },

@@ -59,7 +59,8 @@ export async function openBackend(options: OpenBackendOptions): Promise<Backend>
   return openNamed(name, settings)
 }
 
-function isGraphics(name: BackendName): boolean {
+/** Whether it computes on a device of its own, with a driver that may be broken. */
+export function isGraphics(name: BackendName): boolean {
   return name === 'cuda' || name === 'webgpu'
 }
 

@@ -17,7 +17,7 @@ import { demoSettings } from '../demo-settings.ts'
 import { claimFolder } from '../disk.ts'
 import { usageError } from '../failures.ts'
 import { formatBytes, formatCount, formatDuration, formatLoss, printable } from '../format.ts'
-import { freeFolder } from '../host-out.ts'
+import { freeFolder, isFree } from '../host-out.ts'
 import { createProgress } from '../progress.ts'
 
 const redrawEveryMs = 200
@@ -32,7 +32,7 @@ export async function demo(context: CommandContext, options: DemoCommandLine): P
       ? await freeFolder(context.files, absolute(context, join('checkpoints', 'demo')))
       : absolute(context, options.out)
   await using _claim = await claimFolder(out)
-  if ((await freeFolder(context.files, out)) !== out) {
+  if (!(await isFree(context.files, out))) {
     throw usageError('out-occupied', `“${out}” is not empty.`, 'Choose another folder with --out.')
   }
   const workFolder = await mkdtemp(join(tmpdir(), 'groundswell-demo-'))
