@@ -224,14 +224,16 @@ function accumulate(
   target: Float64Array,
   at: number,
 ): void {
+  let largest = 0
   for (let i = 0; i < count; i++) {
     const from = start + i
     const rest = sent === undefined ? before[from]! : before[from]! - sent[from]!
     const value = decay * rest + rate * gradient[from]!
-    if (!(Math.abs(value) <= largestMagnitude)) throw diverged()
+    largest = Math.max(largest, Math.abs(value)) // NaN, once there was one
     momentum[from] = value
     target[at + i] = Math.fround(value)
   }
+  if (!(largest <= largestMagnitude)) throw diverged()
 }
 
 /**

@@ -192,10 +192,9 @@ function remember(
   for (let i = 0; i < target.length; i++) {
     const value = decay * before[i]! + (theta[i]! - own[i]!)
     target[i] = value
-    const magnitude = Math.abs(value)
-    if (!(magnitude <= largestMagnitude)) throw diverged()
-    if (magnitude > largest) largest = magnitude
+    largest = Math.max(largest, Math.abs(value)) // NaN, once there was one
   }
+  if (!(largest <= largestMagnitude)) throw diverged()
   return largest
 }
 
