@@ -1,7 +1,6 @@
 /**
  * Table 4, `npm run bench -- table-outer`: DiLoCo's outer learning rate, outer momentum and H with 1, 2, 4 and 8 replicas,
- * on small models of several sizes. The published tables (https://arxiv.org/abs/2503.09799) have a shape: one replica
- * beats data parallelism, the gap grows with replicas and shrinks with the size of the model.
+ * on small models of several sizes, and whether what comes out has the published shape (outer-gaps.ts).
  */
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
@@ -9,14 +8,17 @@ import { parseArgs } from 'node:util'
 import { openBackend } from '../../src/runtime/index.ts'
 import { type SyncSettings, syncSettingsSchema } from '../../src/sync/index.ts'
 import { defaultShape, quickShape } from './loss.ts'
+import { newestCode, type TrainingCell } from './loss-cells.ts'
 import { measuredHow } from './loss-markdown.ts'
-import { markdownTable, median, medianAndSpread } from './markdown.ts'
+import { markdownTable, medianAndSpread } from './markdown.ts'
+import { bestGaps, finalLoss, outerCases, publishedShape, type Sign } from './outer-gaps.ts'
 import { workThrough } from './plan.ts'
-import { type Cell, ResultsFile, writeWhole } from './results.ts'
+import { identityOf, ResultsFile, writeWhole } from './results.ts'
 import { methodCase } from './settings.ts'
 import { type TrainingKey, type TrainingValue, textSource, trainingKey } from './training-cell.ts'
 
-type TrainingCell = Cell<TrainingKey, TrainingValue>
+/** Half as many as in table 1: the sweep has many more runs. */
+const tokens = 163_840
 
 export async function runOuterTable(args: readonly string[]): Promise<void> {
   const { values } = parseArgs({
@@ -24,9 +26,9 @@ export async function runOuterTable(args: readonly string[]): Promise<void> {
     options: {
       models: { type: 'string' },
       replicas: { type: 'string', default: '1,2,4,8' },
-      seeds: { type: 'string', default: '1' },
-      rates: { type: 'string', default: '0.4,0.7,1' },
-      momenta: { type: 'string', default: '0,0.6,0.9' },
+      seeds: { type: 'string', default: '1,2,3' },
+      rates: { type: 'string', default: '0.4,1' },
+      momenta: { type: 'string', default: '0,0.6' },
       'inner-steps': { type: 'string', default: '10,30' },
       tokens: { type: 'string' },
       data: { type: 'string' },
@@ -42,7 +44,7 @@ export async function runOuterTable(args: readonly string[]): Promise<void> {
   const speeches = '../shared/data/speeches'
   const text = await textSource(values.data ?? (existsSync(speeches) ? speeches : undefined))
   const shape = {
-    ...defaultShape,
+    ...{ ...defaultShape, tokens },
     ...(quick ? quickShape : {}),
     ...(values.tokens === undefined ? {} : { tokens: Number(values.tokens) }),
   }
@@ -61,8 +63,15 @@ export async function runOuterTable(args: readonly string[]): Promise<void> {
     }),
   )
   const results = new ResultsFile<TrainingKey, TrainingValue>(join(folder, 'table-outer.json'))
+  const scope = identityOf({ text: text.name, shape })
   const write = (): string => {
-    const markdown = outerMarkdown(keys.flatMap((key) => results.find(key) ?? []))
+    const cells = results
+      .all()
+      .filter(({ key }) => identityOf({ text: key.text, shape: key.shape }) === scope)
+    const markdown = outerMarkdown(newestCode(cells), {
+      there: keys.filter((key) => results.find(key) !== undefined).length,
+      of: keys.length,
+    })
     writeWhole(join(folder, 'table-outer.md'), markdown)
     return markdown
   }
@@ -87,133 +96,71 @@ export function outerGrid(
   )
 }
 
-const finalLoss = ({ value }: TrainingCell): number => value.losses.at(-1)!.loss
-
-/** How much worse than data parallelism, as a share: the median over seeds, of the best settings for each H. */
-export interface Gap {
-  readonly model: string
-  readonly parameters: number
-  readonly replicas: number
-  readonly innerSteps: number
-  readonly outerLearningRate: number
-  readonly outerMomentum: number
-  readonly loss: number
-  readonly gap: number
-}
-
-export function bestGaps(cells: readonly TrainingCell[]): readonly Gap[] {
-  const references = cells.filter(({ key }) => key.method === 'data-parallel')
-  const gaps = [...Map.groupBy(dilocoOf(cells), settingsOf).values()].flatMap((group) => {
-    const { key, value } = group[0]!
-    const { sync } = key
-    const relative = group.flatMap((cell) => {
-      const same = references.find((each) => each.key.seed === cell.key.seed && each.key.model === key.model)
-      return same === undefined ? [] : [finalLoss(cell) / finalLoss(same) - 1]
-    })
-    if (relative.length === 0 || sync.method !== 'diloco') return []
-    const { innerSteps, outerLearningRate, outerMomentum } = sync
-    return {
-      ...{ model: key.model, parameters: value.parameters, replicas: key.replicas },
-      ...{ innerSteps, outerLearningRate, outerMomentum },
-      ...{ loss: median(group.map(finalLoss)), gap: median(relative) },
-    }
-  })
-  const perCase = Map.groupBy(gaps, (gap) => JSON.stringify([gap.model, gap.replicas, gap.innerSteps]))
-  return [...perCase.values()].map((group) => group.reduce((a, b) => (b.gap < a.gap ? b : a)))
-}
-
-/** The three signs of the published tables, each with how often it shows. */
-export function publishedShape(
-  gaps: readonly Gap[],
-): readonly { readonly claim: string; readonly holds: number; readonly of: number }[] {
-  const count = (pairs: readonly (readonly [Gap, Gap])[]): { holds: number; of: number } => ({
-    holds: pairs.filter(([less, more]) => less.gap < more.gap).length,
-    of: pairs.length,
-  })
-  const pairs = (
-    same: (a: Gap, b: Gap) => boolean,
-    by: (gap: Gap) => number,
-  ): readonly (readonly [Gap, Gap])[] =>
-    gaps.flatMap((a) => {
-      const next = gaps.filter((b) => same(a, b) && by(b) > by(a)).toSorted((b, c) => by(b) - by(c))[0]
-      return next === undefined ? [] : [[a, next] as const]
-    })
-  const single = gaps.filter(({ replicas }) => replicas === 1)
-  const more = pairs(
-    (a, b) => a.model === b.model && a.innerSteps === b.innerSteps,
-    (gap) => gap.replicas,
-  )
-  const larger = pairs(
-    (a, b) => a.replicas === b.replicas && a.innerSteps === b.innerSteps && a.replicas > 1,
-    (gap) => -gap.parameters,
-  )
-  return [
-    {
-      claim: 'One replica beats data parallelism',
-      ...{ holds: single.filter(({ gap }) => gap < 0).length, of: single.length },
-    },
-    { claim: 'The gap grows with the number of replicas', ...count(more) },
-    { claim: 'The gap shrinks with the size of the model', ...count(larger) },
-  ]
-}
-
-export function outerMarkdown(cells: readonly TrainingCell[]): string {
+/** Of cells with one text and shape, each once. `asked`: how many of those that were asked for are there. */
+export function outerMarkdown(
+  cells: readonly TrainingCell[],
+  asked: { readonly there: number; readonly of: number },
+): string {
   const gaps = bestGaps(cells)
   if (gaps.length === 0) return '# Outer learning rate, momentum and H\n\nNothing can be compared yet.\n'
-  const percents = (share: number): string => `${share < 0 ? '−' : '+'}${Math.abs(100 * share).toFixed(2)} %`
   const best = gaps.map((gap) => [
-    gap.model,
-    String(gap.replicas),
-    String(gap.innerSteps),
-    gap.loss.toFixed(3),
-    percents(gap.gap),
+    ...[gap.model, String(gap.replicas), String(gap.innerSteps)],
+    medianAndSpread([...gap.losses.values()]),
+    percents([...gap.gaps.values()], gap.gap),
     `${gap.outerLearningRate} / ${gap.outerMomentum}`,
+    String(gap.gaps.size),
   ])
-  const all = [...Map.groupBy(dilocoOf(cells), settingsOf).values()].map((group) => {
-    const { key } = group[0]!
-    const { sync } = key
-    if (sync.method !== 'diloco') return []
-    const { innerSteps, outerLearningRate, outerMomentum } = sync
-    return [
-      ...[key.model, String(key.replicas), String(innerSteps)],
-      ...[String(outerLearningRate), String(outerMomentum), medianAndSpread(group.map(finalLoss))],
-    ]
-  })
-  const references = cells.filter(({ key }) => key.method === 'data-parallel')
-  const shape = publishedShape(gaps).filter(({ of }) => of > 0)
-  const seeds = new Set(cells.map(({ key }) => key.seed)).size
+  const all = outerCases(cells).map((each) => [
+    ...[each.model, String(each.replicas), String(each.innerSteps)],
+    ...[String(each.outerLearningRate), String(each.outerMomentum)],
+    medianAndSpread([...each.losses.values()]),
+    String(each.losses.size),
+  ])
+  const references = Map.groupBy(
+    cells.filter(({ key }) => key.method === 'data-parallel'),
+    ({ key }) => key.model,
+  )
+  const seeds = [...new Set(cells.map(({ key }) => key.seed))].toSorted((a, b) => a - b)
   return [
     '# Outer learning rate, momentum and H',
     '',
-    `DiLoCo (int8) on ${cells[0]!.key.text}, ${cells[0]!.key.shape.tokens} tokens per run, ${seeds} seed${seeds > 1 ? 's' : ''}; ` +
-      `data parallelism: ${[...Map.groupBy(references, ({ key }) => key.model)].map(([model, group]) => `${model} ${medianAndSpread(group.map(finalLoss))}`).join(', ')}.`,
+    `DiLoCo (int8) on ${cells[0]!.key.text}, ${cells[0]!.key.shape.tokens} tokens per run, ` +
+      `seed${seeds.length > 1 ? 's' : ''} ${seeds.join(', ')}. Losses and gaps are medians over the seeds, with the least and the ` +
+      `greatest in brackets. Data parallelism: ${[...references].map(([model, group]) => `${model} ${medianAndSpread(group.map(finalLoss))}`).join(', ')}.`,
+    '',
+    `${asked.there} of the ${asked.of} runs that were asked for are there; the settings that were measured stand below, each with its number of seeds.`,
     '',
     '## The best outer settings for each',
     '',
-    markdownTable(['model', 'replicas', 'H', 'loss', 'against data-parallel', 'η / μ'], best),
+    'Of those that were measured with the most seeds. A gap is to data parallelism with the same seed.',
+    '',
+    markdownTable(['model', 'replicas', 'H', 'loss', 'against data-parallel', 'η / μ', 'seeds'], best),
     '',
     '## The published shape',
     '',
-    ...shape.map(
-      ({ claim, holds, of }) =>
-        `- ${claim}: in ${holds} of ${of} comparisons: ${holds === of ? 'shows' : '**does not show throughout**'}.`,
-    ),
+    ...publishedShape(gaps)
+      .filter(({ of }) => of > 0)
+      .map(signText),
     '',
-    'Published runs have 20 tokens and more per parameter, these a fraction of one; with one seed, gaps below a percent are chance.',
+    'Published runs have 20 tokens and more per parameter, these a fraction of one.',
     '',
     '## All',
     '',
-    markdownTable(['model', 'replicas', 'H', 'η', 'μ', 'loss'], all),
+    markdownTable(['model', 'replicas', 'H', 'η', 'μ', 'loss', 'seeds'], all),
     '',
     ...measuredHow(cells),
     '',
   ].join('\n')
 }
 
-function dilocoOf(cells: readonly TrainingCell[]): readonly TrainingCell[] {
-  return cells.filter(({ key }) => key.method === 'diloco')
+function signText({ claim, holds, of, seedsHold, seedsOf }: Sign): string {
+  const shows = holds === of ? 'shows' : '**does not show throughout**'
+  const single = seedsOf > of ? ` Seed by seed: in ${seedsHold} of ${seedsOf}.` : ''
+  return `- ${claim}: in ${holds} of ${of} comparisons: ${shows}.${single}`
 }
 
-function settingsOf({ key }: TrainingCell): string {
-  return JSON.stringify([key.model, key.replicas, key.sync])
+function percents(shares: readonly number[], middle: number): string {
+  const text = (share: number): string => `${share < 0 ? '−' : '+'}${Math.abs(100 * share).toFixed(2)}`
+  if (shares.length === 1) return `${text(middle)} %`
+  return `${text(middle)} % (${text(Math.min(...shares))} to ${text(Math.max(...shares))})`
 }

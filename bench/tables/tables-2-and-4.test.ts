@@ -1,13 +1,12 @@
 /** Tables 2 and 4: times to a loss, and what is read off a sweep of outer settings. */
 import { describe, expect, test } from 'vitest'
 import { defaultShape } from './loss.ts'
-import { bestGaps, type Gap, outerGrid, outerMarkdown, publishedShape } from './outer.ts'
-import type { Cell } from './results.ts'
+import type { TrainingCell } from './loss-cells.ts'
+import { outerGrid, outerMarkdown } from './outer.ts'
+import { bestGaps, type Gap, publishedShape } from './outer-gaps.ts'
 import { methodCase } from './settings.ts'
 import type { TrainingKey, TrainingValue } from './training-cell.ts'
 import { clockRow, type Timing, timeToLoss, worstEnd } from './wallclock.ts'
-
-type TrainingCell = Cell<TrainingKey, TrainingValue>
 
 const provenance = { date: '2026-01-01T00:00Z', machine: 'a machine', commit: 'abc' }
 
@@ -105,13 +104,60 @@ describe('a sweep of outer settings', () => {
     ])
     expect(gaps[0]!.gap).toBeCloseTo(-0.01, 12)
     expect(gaps[1]!.gap).toBeCloseTo(0.05, 12)
-    expect(outerMarkdown(cells)).toContain('One replica beats data parallelism: in 1 of 1 comparisons: shows')
+    expect(outerMarkdown(cells, { there: 5, of: 9 })).toContain(
+      'One replica beats data parallelism: in 1 of 1 comparisons: shows.',
+    )
+  })
+
+  test('chooses among settings with the most seeds, by the median of their gaps', () => {
+    const more = [
+      ...cells,
+      cell({ method: 'data-parallel', sync: parallel.sync, seed: 2 }, [2.2]),
+      cell({ sync: harsh!, replicas: 4, seed: 2 }, [2.31]),
+    ]
+    const [single, four] = bestGaps(more)
+    expect(single!.gaps.size).toBe(1)
+    expect(four!.outerMomentum).toBe(0.9) // the other is better, with one seed
+    expect(four!.gap).toBeCloseTo((0.15 + 0.05) / 2, 12)
+    const markdown = outerMarkdown(more, { there: 7, of: 9 })
+    expect(markdown).toContain(
+      '| 0.4M | 4 | 10 | 2.305 (2.300–2.310) | +10.00 % (+5.00 to +15.00) | 0.7 / 0.9 | 2 |',
+    )
+    expect(markdown).toContain('7 of the 9 runs')
+  })
+
+  test('counts a sign seed by seed, too, where both sides have the seed', () => {
+    const gap = (replicas: number, gaps: readonly (readonly [number, number])[], middle: number): Gap => ({
+      ...{ model: 'm', parameters: 1, replicas, innerSteps: 10, outerLearningRate: 0.7, outerMomentum: 0.6 },
+      ...{ losses: new Map(), gaps: new Map(gaps), gap: middle },
+    })
+    const one = gap(
+      1,
+      [
+        [1, -0.01],
+        [2, 0.01],
+        [3, -0.02],
+      ],
+      -0.01,
+    )
+    const two = gap(
+      2,
+      [
+        [1, -0.02],
+        [2, 0.03],
+      ],
+      0.005,
+    )
+    const [beats, grows] = publishedShape([one, two])
+    expect(beats).toMatchObject({ holds: 1, of: 1, seedsHold: 2, seedsOf: 3 })
+    expect(grows).toMatchObject({ holds: 1, of: 1, seedsHold: 1, seedsOf: 2 })
   })
 
   test('says how often the published shape shows, and compares neighbours only', () => {
     const gap = (parameters: number, replicas: number, value: number): Gap => ({
-      ...{ model: String(parameters), parameters, replicas, innerSteps: 10, gap: value },
-      ...{ outerLearningRate: 0.7, outerMomentum: 0.6, loss: 2 },
+      ...{ model: String(parameters), parameters, replicas, innerSteps: 10 },
+      ...{ outerLearningRate: 0.7, outerMomentum: 0.6, losses: new Map() },
+      ...{ gaps: new Map([[1, value]]), gap: value },
     })
     const gaps = [
       gap(1, 1, -0.01),
