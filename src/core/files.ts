@@ -10,13 +10,21 @@ export interface FileEntry {
   readonly sizeBytes: number
 }
 
+export interface WriteOptions {
+  /**
+   * Whether the write survives a power failure: true unless given. Without it nothing is flushed: the end of the process,
+   * however sudden, leaves the old content or the new one, but a power failure may leave neither.
+   */
+  readonly durable?: boolean
+}
+
 export interface Files {
   /** All regular files at or below `path`, sorted by path; a single entry when `path` is a file. */
   list(path: string): Promise<FileEntry[]>
   /** Bytes [offset, offset + length) of a file, or all of it. */
   read(path: string, range?: { offset: number; length: number }): Promise<Uint8Array>
   /** Replaces a file as a whole: either the old content or all of the new one is there, also after a crash. */
-  write(path: string, chunks: Iterable<Uint8Array>): Promise<void>
+  write(path: string, chunks: Iterable<Uint8Array>, options?: WriteOptions): Promise<void>
   exists(path: string): Promise<boolean>
   remove(path: string): Promise<void>
 }

@@ -1,8 +1,9 @@
-import { expect, test } from 'vitest'
+import { expect, onTestFinished, test } from 'vitest'
 import { type Cid, cidOf, type Files, memoryFiles } from '../core/index.ts'
 import { type Blobs, memoryBlobs, putArtifact } from '../swarm/index.ts'
 import { KeptArtifacts } from './kept-artifacts.ts'
 import { fileLocalStore } from './local-store.ts'
+import { ToySwarm } from './swarm-fixture.ts'
 
 const [run, other] = (await Promise.all([1, 2].map((n) => cidOf(Uint8Array.of(n))))) as [Cid, Cid]
 
@@ -78,4 +79,32 @@ test('a damaged list is none', async () => {
     expect(await process().restore(root)).toBe(false)
     expect(await blobs.has(root)).toBe(true)
   }
+})
+
+test.each([
+  ['data-parallel', 0],
+  ['demo', 1],
+  ['distro', 1],
+] as const)('a peer of %s flushes %i writes a round, none of them of the list', async (method, expected) => {
+  const files = memoryFiles()
+  const flushed: string[] = []
+  let listed = 0
+  const counting: Files = {
+    ...files,
+    write: async (path, chunks, options) => {
+      if (path.endsWith('.kept.bin')) listed += 1
+      if (options?.durable !== false) flushed.push(path)
+      await files.write(path, chunks)
+    },
+  }
+  const swarm = await ToySwarm.start({ sync: { method }, rounds: { rounds: 4, minimumPeers: 2 } })
+  onTestFinished(() => swarm.stop())
+  const member = swarm.join(1, { localStore: fileLocalStore(counting, 'peer') })
+  const { result } = swarm.join(2)
+  await Promise.all([member.result, result, swarm.host.finished])
+  const { contributions } = member.peer.status()
+  expect(contributions).toBeGreaterThanOrEqual(3)
+  expect(flushed.filter((path) => path.endsWith('.kept.bin'))).toEqual([])
+  expect(flushed).toHaveLength(expected * contributions)
+  expect(listed).toBeLessThanOrEqual(1 + 3 * contributions) // the checkpoint that it began with; update, merge, checkpoint
 })

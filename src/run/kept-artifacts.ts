@@ -1,7 +1,8 @@
 /**
  * The checkpoints and updates that a peer has in its store for others, or for a merge that is under way. They are listed on
- * disk, so that a process drops what the one before it has left. Only what is listed is ever dropped, as a folder may
- * serve several runs: what another run lists stays for that run.
+ * disk, so that a process drops what the one before it has left, however that ended. Only what is listed is ever dropped,
+ * as a folder may serve several runs: what another run lists stays for that run. The list is written several times a
+ * round and never flushed, like the blobs that it names: a power failure may cost disk space, but no step waits for a disk.
  */
 import { z } from 'zod'
 import { type Cid, decodeCanonical, encodeCanonical, GroundswellError } from '../core/index.ts'

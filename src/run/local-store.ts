@@ -22,7 +22,10 @@ type Place = Slot | 'kept'
 
 export interface LocalStore {
   load(place: Place): Promise<Uint8Array | undefined>
-  /** Replaces what was in a place by these pieces as a whole: after a crash the old or the new is there. */
+  /**
+   * Replaces what was in a place by these pieces as a whole: after a crash the old or the new is there. The list of what
+   * is kept may be lost with the power, as what it names may.
+   */
   save(place: Place, pieces: Pieces): Promise<void>
 }
 
@@ -31,7 +34,7 @@ export function fileLocalStore(files: Files, folder: string): LocalStore {
   const pathOf = (place: Place): string => `${folder}/local.${place}.bin`
   return {
     load: async (place) => ((await files.exists(pathOf(place))) ? files.read(pathOf(place)) : undefined),
-    save: (place, pieces) => files.write(pathOf(place), pieces),
+    save: (place, pieces) => files.write(pathOf(place), pieces, { durable: place !== 'kept' }),
   }
 }
 
@@ -110,9 +113,11 @@ export class LocalMemory {
     const contributions = this.counted.contributions + 1
     const { pending, next: slot } = this
     const repeated = pending?.round === round && pending.contributions === contributions
-    const left: Left = { round, contributions, repeated, local }
-    await this.init.store?.save(slot, encodeLocal(this.init, left))
-    this.pending = { ...left, slot }
+    const left = { round, contributions, repeated }
+    const pieces = this.init.method.serialiseLocal(local)
+    // A method whose peers keep nothing to themselves has nothing to lose: its rounds wait for no disk.
+    if (pieces.length > 0) await this.init.store?.save(slot, encodeLocal(this.init, left, pieces))
+    this.pending = { ...left, local, slot }
   }
 
   /** The host has accepted the very update of which the memory was kept last. */
@@ -144,11 +149,11 @@ const format = 'groundswell/local/3'
 const maxHeaderBytes = 1024
 
 /** A header { format, run, method, round, contributions, repeated }, its length before it as uint32 little-endian, and the method's own bytes. */
-function encodeLocal({ run, method }: LocalMemoryInit, { local, ...left }: Left): Pieces {
+function encodeLocal({ run, method }: LocalMemoryInit, left: Omit<Left, 'local'>, pieces: Pieces): Pieces {
   const header = encodeCanonical({ format, run, method: method.id, ...left })
   const length = new Uint8Array(4)
   new DataView(length.buffer).setUint32(0, header.byteLength, true)
-  return [length, header, ...method.serialiseLocal(local)]
+  return [length, header, ...pieces]
 }
 
 /** Undefined for what is of another run or method, or damaged. */

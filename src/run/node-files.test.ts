@@ -9,9 +9,10 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs'
+import { type FileHandle, open } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeEach, describe, expect, test } from 'vitest'
+import { afterAll, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest'
 import { nodeFiles } from './node-files.ts'
 
 const root = mkdtempSync(join(tmpdir(), 'groundswell-files-'))
@@ -86,6 +87,17 @@ describe('writing', () => {
     await files.write(path, [bytesOf('sec'), new Uint8Array(0), bytesOf('ond')])
     expect(readFileSync(path, 'utf8')).toBe('second')
     expect(readdirSync(join(folder, 'new', 'deep'))).toEqual(['file'])
+  })
+
+  test.each([true, false])('flushes the file and its folder if it is to be durable (%s)', async (durable) => {
+    const path = join(folder, 'file')
+    await using handle = await open(folder)
+    const sync = vi.spyOn(Object.getPrototypeOf(handle) as FileHandle, 'sync')
+    onTestFinished(() => sync.mockRestore())
+    await files.write(path, [bytesOf('content')], { durable })
+    expect(sync).toHaveBeenCalledTimes(durable ? 2 : 0)
+    expect(readFileSync(path, 'utf8')).toBe('content')
+    expect(readdirSync(folder)).toEqual(['file'])
   })
 
   test.each([

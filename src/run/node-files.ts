@@ -1,6 +1,6 @@
 /**
- * `Files` of core on a disk. A write goes to a temporary file beside its target, is flushed, and takes the target's
- * name in one step: a crash, a full disk or Ctrl-C leaves the old content or the new one, never half of it.
+ * `Files` of core on a disk. A write goes to a temporary file beside its target, is flushed if it must be durable, and
+ * takes the target's name in one step: a crash, a full disk or Ctrl-C leaves the old content or the new one, never half.
  */
 import type { Stats } from 'node:fs'
 import { type FileHandle, mkdir, open, readdir, realpath, rename, rm, stat } from 'node:fs/promises'
@@ -13,7 +13,8 @@ export function nodeFiles(): Files {
   return {
     list: (path) => withFileErrors(path, () => listFiles(path)),
     read: (path, range) => withFileErrors(path, () => readBytes(path, range)),
-    write: (path, chunks) => withFileErrors(path, () => replaceFile(path, chunks)),
+    write: (path, chunks, { durable = true } = {}) =>
+      withFileErrors(path, () => replaceFile(path, chunks, durable)),
     exists: (path) =>
       withFileErrors(path, () =>
         stat(path).then(
@@ -86,7 +87,7 @@ async function readBytes(path: string, range?: { offset: number; length: number 
   return done === wanted ? bytes : bytes.slice(0, done)
 }
 
-async function replaceFile(path: string, chunks: Iterable<Uint8Array>): Promise<void> {
+async function replaceFile(path: string, chunks: Iterable<Uint8Array>, durable: boolean): Promise<void> {
   const folder = dirname(path)
   await makeFolder(folder)
   await removeLeftParts(path)
@@ -94,14 +95,14 @@ async function replaceFile(path: string, chunks: Iterable<Uint8Array>): Promise<
   try {
     await using file = await open(temporary, 'wx')
     for (const chunk of chunks) await writeAll(file, chunk)
-    await file.sync()
+    if (durable) await file.sync()
     await file.close()
     await rename(temporary, path)
   } catch (thrown) {
     await rm(temporary, { force: true })
     throw thrown
   }
-  await syncFolder(folder)
+  if (durable) await syncFolder(folder)
 }
 
 /**
