@@ -12,7 +12,8 @@ import {
 } from '../model/index.ts'
 import { nodeFiles } from '../run/index.ts'
 import { trainingStateFile } from '../train/index.ts'
-import { checkOut, freeFolder, putCheckpoint } from './host-out.ts'
+import { cidOfFile } from './disk.ts'
+import { freeFolder, putCheckpoint, requireOwn, runLeftIn } from './host-out.ts'
 
 const config = llamaConfig({
   ...{ vocabularySize: 256, hiddenSize: 16, intermediateSize: 24, layers: 1 },
@@ -42,12 +43,13 @@ async function place(name: string): Promise<{ home: string; out: string }> {
 describe('a host writes its checkpoint', () => {
   test('where there is nothing, and once more over its own', async () => {
     const at = await place('own')
-    await checkOut(files, at)
+    expect(await runLeftIn(files, at)).toBeUndefined()
     await mkdir(at.out)
-    await checkOut(files, at)
-    await putCheckpoint(files, { ...at, run }, content(1))
-    await checkOut(files, { ...at, run })
-    await putCheckpoint(files, { ...at, run }, content(1))
+    expect(await runLeftIn(files, at)).toBeUndefined()
+    const weights = await putCheckpoint(files, { ...at, run }, content(1))
+    expect(weights).toBe(await cidOfFile(join(at.out, 'model.safetensors')))
+    expect(await runLeftIn(files, at)).toBe(run)
+    expect(await putCheckpoint(files, { ...at, run }, content(1))).toBe(weights)
     expect((await readCheckpoint(files, at.out)).parameters).toEqual(content(1).parameters)
   })
 
@@ -63,7 +65,7 @@ describe('a host writes its checkpoint', () => {
       const stopped = putCheckpoint(stopping, { ...at, run }, content(1))
       if (writes < 6) await expect(stopped).rejects.toThrow('stopped')
       else await stopped
-      await checkOut(files, { ...at, run })
+      expect(await runLeftIn(files, at)).toBe(writes === 1 ? undefined : run)
     }
   })
 
@@ -71,21 +73,27 @@ describe('a host writes its checkpoint', () => {
     const at = await place('foreign')
     await putCheckpoint(files, { ...at, run }, content(1))
     const elsewhere = await place('elsewhere')
-    await expect(checkOut(files, { ...elsewhere, out: at.out })).rejects.toMatchObject(occupied)
-    await expect(checkOut(files, { ...at, run: otherRun })).rejects.toMatchObject(occupied)
+    await expect(runLeftIn(files, { ...elsewhere, out: at.out })).rejects.toMatchObject(occupied)
+    await expect(putCheckpoint(files, { ...at, run: otherRun }, content(2))).rejects.toMatchObject(occupied)
     await writeFile(join(at.out, trainingStateFile), '')
-    await expect(checkOut(files, { ...at, run })).rejects.toMatchObject(occupied)
+    await expect(runLeftIn(files, at)).rejects.toMatchObject(occupied)
   })
 
   test('and neither over what came there while the run went on', async () => {
     const [at, lone] = [await place('meanwhile'), await place('lone')]
-    await checkOut(files, { ...at, run })
+    expect(await runLeftIn(files, at)).toBeUndefined()
     await putCheckpoint(files, { ...lone, run: otherRun }, content(2))
     await cp(lone.out, at.out, { recursive: true })
     await expect(putCheckpoint(files, { ...at, run }, content(1))).rejects.toMatchObject(occupied)
     // A second host of the run brings the same.
     await putCheckpoint(files, { ...at, run }, content(2))
   })
+})
+
+test('the checkpoint that a host has found in its folder must be of its run', () => {
+  requireOwn(undefined, { out: 'out', run })
+  requireOwn(run, { out: 'out', run })
+  expect(() => requireOwn(otherRun, { out: 'out', run })).toThrow(/“out” holds something/)
 })
 
 test('a free folder is the first with nothing in it', async () => {

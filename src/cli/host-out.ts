@@ -4,7 +4,7 @@
  */
 import { join } from 'node:path'
 import { z } from 'zod'
-import type { Cid, Files } from '../core/index.ts'
+import type { Cid, Files, GroundswellError } from '../core/index.ts'
 import { type CheckpointContent, safetensorsChunks, writeCheckpoint } from '../model/index.ts'
 import { cidSchema } from '../run/index.ts'
 import { trainingStateFile } from '../train/index.ts'
@@ -22,39 +22,43 @@ const noteFormat = {
 export interface HostOut {
   readonly home: string
   readonly out: string
-  /** Unknown before the run is prepared: then any run of this home may have left the folder. */
-  readonly run?: Cid
 }
 
-/** @throws GroundswellError `usage/out-occupied` unless the folder is free or as this run left it */
-export async function checkOut(files: Files, place: HostOut): Promise<void> {
-  const { home, out, run } = place
-  if (await isFree(files, out)) return
+/**
+ * The run of this home whose checkpoint lies in the folder, which is read to the end; undefined where the folder is free.
+ * @throws GroundswellError `usage/out-occupied` where there is anything else
+ */
+export async function runLeftIn(files: Files, { home, out }: HostOut): Promise<Cid | undefined> {
+  if (await isFree(files, out)) return undefined
   const note = await readNote(files, join(home, noteFile), noteFormat)
-  const ours = note !== undefined && note.out === out && (run === undefined || note.run === run)
-  if (ours && (await holdsAtMost(files, out, note.weights))) return
-  throw usageError(
-    'out-occupied',
-    `“${out}” holds something that this run did not leave there.`,
-    'Choose another folder with --out, or empty that one.',
-  )
+  if (note?.out !== out || !(await holdsAtMost(files, out, note.weights))) throw occupied(out)
+  return note.run
 }
 
-/** @throws GroundswellError `usage/out-occupied` when somebody else has used the folder meanwhile */
+/** @throws GroundswellError `usage/out-occupied` where what `runLeftIn` has found is not of this run */
+export function requireOwn(left: Cid | undefined, { out, run }: { out: string; run: Cid }): void {
+  if (left !== undefined && left !== run) throw occupied(out)
+}
+
+/**
+ * Gives the name of the weights that it has written.
+ * @throws GroundswellError `usage/out-occupied` when somebody else has used the folder meanwhile
+ */
 export async function putCheckpoint(
   files: Files,
   place: HostOut & { readonly run: Cid },
   content: CheckpointContent,
-): Promise<void> {
+): Promise<Cid> {
   const { home, out, run } = place
   const weights = await cidOfChunks(safetensorsChunks(content.parameters))
   // A second host of the run may have put the same ones there.
   if (!(await files.exists(join(out, weightsFile))) || !(await holdsAtMost(files, out, weights))) {
-    await checkOut(files, place)
+    requireOwn(await runLeftIn(files, place), place)
   }
   // First the note: a host that is stopped half-way finds its own again.
   await writeNote(files, join(home, noteFile), { run, out, weights })
   await writeCheckpoint(files, out, content)
+  return weights
 }
 
 /** The first of `folder`, `folder-2`, `folder-3` … with nothing in it. */
@@ -74,4 +78,12 @@ async function holdsAtMost(files: Files, out: string, weights: Cid): Promise<boo
   if (await files.exists(join(out, trainingStateFile))) return false
   const path = join(out, weightsFile)
   return !(await files.exists(path)) || (await cidOfFile(path)) === weights
+}
+
+function occupied(out: string): GroundswellError {
+  return usageError(
+    'out-occupied',
+    `“${out}” holds something that this run did not leave there.`,
+    'Choose another folder with --out, or empty that one.',
+  )
 }

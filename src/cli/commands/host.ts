@@ -4,7 +4,7 @@
  */
 import { flushCompileCache } from 'node:module'
 import { join } from 'node:path'
-import { systemClock } from '../../core/index.ts'
+import { type Cid, systemClock } from '../../core/index.ts'
 import { countParameters, layoutOf, parseTokenizerJson, unflatten } from '../../model/index.ts'
 import { type HostStatus, hostPlaces, openHost, publishRun, runIdOf } from '../../run/index.ts'
 import {
@@ -20,10 +20,10 @@ import { createSyncMethod } from '../../sync/index.ts'
 import type { CheckpointLoss } from '../checkpoint-loss.ts'
 import type { HostCommandLine } from '../command-lines.ts'
 import { absolute, type CommandContext, loadRunFile } from '../context.ts'
-import { cidOfFile, claimFolder } from '../disk.ts'
+import { claimFolder } from '../disk.ts'
 import { formatBytes, formatCount, formatLoss } from '../format.ts'
 import { openHome } from '../home.ts'
-import { checkOut, putCheckpoint } from '../host-out.ts'
+import { putCheckpoint, requireOwn, runLeftIn } from '../host-out.ts'
 import { homeError, openRun } from '../host-run.ts'
 import { openIdentity } from '../identity.ts'
 import { openKeep } from '../keep.ts'
@@ -48,7 +48,7 @@ export async function host(context: CommandContext, path: string, options: HostC
   await using _claim = await claimFolder(out)
   await using owned = await openHome(absolute(context, options.home ?? join('runs', run.run.name)))
   const home = owned.folder
-  await checkOut(files, { home, out })
+  const left = await runLeftIn(files, { home, out })
   const random = (into: Uint8Array<ArrayBuffer>): Uint8Array => crypto.getRandomValues(into)
   const identity =
     options.identity === undefined
@@ -59,7 +59,7 @@ export async function host(context: CommandContext, path: string, options: HostC
   const near = await fileBlobs(join(home, 'blobs'))
   const { manifest, described } = await openRun(context, { home, near, run })
   const { model: config } = manifest
-  await checkOut(files, { home, out, run: await runIdOf(manifest) })
+  requireOwn(left, { out, run: await runIdOf(manifest) })
   const parameters = countParameters(config)
   const { listen, announce, relays, also = [], up, down } = run.run
   // The other host must not have to wait until this one has prepared, so only what follows is done as the leader.
@@ -185,8 +185,9 @@ export async function host(context: CommandContext, path: string, options: HostC
     const last = coordinator.checkpoint()
     const { tokenizer } = manifest
     const tokenizerBytes = await readArtifact(near, tokenizer, { maxBytes: Number.MAX_SAFE_INTEGER })
+    let checkpointCid: Cid
     try {
-      await putCheckpoint(
+      checkpointCid = await putCheckpoint(
         files,
         { home, out, run: coordinator.runId },
         {
@@ -225,7 +226,7 @@ export async function host(context: CommandContext, path: string, options: HostC
       peakRssBytes: process.resourceUsage().maxRSS * 1024,
       runCheckpoint: last.checkpoint,
       checkpoint: out,
-      checkpointCid: await cidOfFile(`${out}/model.safetensors`),
+      checkpointCid,
     })
   } catch (thrown) {
     if (signal.aborted) output.note(`The run stands still in ${home}; the same command goes on with it.`)
