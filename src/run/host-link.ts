@@ -179,7 +179,13 @@ export class HostLink {
   async startOver(signal: AbortSignal): Promise<void> {
     await this.request('leave', null, { signal })
     await this.rejoin(signal)
+    await this.refresh(signal)
+  }
+
+  /** Asks for the view of now, whether there is news or not. */
+  async refresh(signal: AbortSignal): Promise<RunView> {
     await this.look({ ...this.question(), version: -1 }, signal)
+    return this.view
   }
 
   /** Says good-bye, if anybody listens, and stops asking. */

@@ -104,7 +104,7 @@ export class LocalMemory {
    * may fit, as when a home folder was restored from a copy; then an empty memory counts nothing twice.
    */
   settle(you: Told): void {
-    if (this.pending !== undefined && isNewestCounted(this.pending, you)) this.adopt(this.pending)
+    if (this.pending !== undefined && this.counts(you)) this.adopt(this.pending)
     if (this.counted.contributions !== you.contributions) this.counted = this.nothing(you.contributions)
   }
 
@@ -118,6 +118,11 @@ export class LocalMemory {
     // A method whose peers keep nothing to themselves has nothing to lose: its rounds wait for no disk.
     if (pieces.length > 0) await this.init.store?.save(slot, encodeLocal(this.init, left, pieces))
     this.pending = { ...left, local, slot }
+  }
+
+  /** Whether the host has accepted the update of which the memory was kept last, and none of this peer's since. */
+  counts(you: Told): boolean {
+    return this.pending !== undefined && isNewestCounted(this.pending, you)
   }
 
   /** The host has accepted the very update of which the memory was kept last. */

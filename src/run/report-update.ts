@@ -1,14 +1,16 @@
 /**
  * Handing in: a report is repeated until the host has judged it, over broken lines, restarts of the host and rounds
- * that are not open yet. Reports are idempotent, so asking once more than needed does no harm.
+ * that are not open yet. Reports are idempotent, so asking once more than needed does no harm. Whoever asks again long after
+ * an answer was lost may be refused, as the host knows the updates of the newest rounds only: then its account tells.
  */
 import { type Clock, GroundswellError } from '../core/index.ts'
 import { RemoteError } from '../swarm/index.ts'
 import { type HostLink, linkPolicy } from './host-link.ts'
 import { remedyFor } from './judge.ts'
 import { holds } from './lease-work.ts'
-import type { LeaseView, Report, ReportAnswer } from './protocol.ts'
+import type { LeaseView, Report, ReportAnswer, RunView } from './protocol.ts'
 import { notNow } from './refusals.ts'
+import { nothingToSay } from './said-before.ts'
 
 const reportLimits = {
   /** How long a peer that was asked to leave tries to hand in what it has done. */
@@ -24,6 +26,8 @@ export interface ReportUpdateInit {
   readonly report: Report
   /** Aborted when the peer is to leave, which gives this some more seconds. */
   readonly signal: AbortSignal
+  /** Whether what the host says of this peer's work includes this update. */
+  readonly counted: (you: RunView['you']) => boolean
   readonly onWaiting: (why: string) => void
   readonly onRefused: (refusal: { code: string; message: string; remedy: string }) => void
 }
@@ -46,11 +50,18 @@ export async function reportUpdate(init: ReportUpdateInit): Promise<ReportAnswer
         init.onWaiting(`waiting to hand in: ${message}`)
         await host.waitFor((each) => each !== view, parting.signal)
       } else {
+        const { you } = await host.refresh(parting.signal)
+        if (init.counted(you)) return acceptedBefore(init.report, you)
         init.onRefused({ code, message, remedy })
         return undefined
       }
     }
   }
+}
+
+/** What was answered to a report when it counted, as far as the account of its peer still tells. */
+function acceptedBefore({ round }: Report, { lastRound }: RunView['you']): ReportAnswer {
+  return { outcome: lastRound > round ? 'late' : 'accepted', round: lastRound, ...nothingToSay }
 }
 
 /** One question; when a view has it that the lease is settled, an answer that does not come must have been lost. */

@@ -2,13 +2,15 @@
  * What becomes of leases in a whole swarm: sized by speed, handed in late or in part, lost, given up, taken up again.
  */
 import { afterEach, describe, expect, test } from 'vitest'
-import { GroundswellError, joinPieces, memoryFiles } from '../core/index.ts'
+import { type Clock, GroundswellError, joinPieces, memoryFiles, systemClock } from '../core/index.ts'
 import { MemoryNetwork } from '../swarm/index.ts'
 import { createSyncMethod } from '../sync/index.ts'
+import { decodeEvent } from './events.ts'
 import { countBatches } from './leases.ts'
 import { fileLocalStore, LocalMemory, type LocalStore } from './local-store.ts'
 import type { PeerEvent } from './peer-status.ts'
 import { replay } from './replay.ts'
+import { reducerLimits } from './state.ts'
 import {
   impatient,
   type Member,
@@ -154,6 +156,39 @@ describe('a peer that is asked to leave', () => {
     await swarm.startHost()
   })
 })
+
+test('an update counts for its peer, too, when the answer was lost and the rounds have gone on since', async () => {
+  const network = new MemoryNetwork()
+  swarm = await ToySwarm.start({ network, ...rounds({ rounds: 300, graceMs: 20 }) })
+  const others = [1, 2].map((n) => swarm.join(n, { stepMs: 5 }))
+  // It waits for no answer for long.
+  const real = systemClock()
+  const clock: Clock = { ...real, sleep: (ms, signal) => real.sleep(Math.min(ms, 100), signal) }
+  const cleo = swarm.join(3, { stepMs: 5, clock })
+  const append = swarm.log.append.bind(swarm.log)
+  let lost = 0
+  swarm.log.append = async (bytes, options) => {
+    await append(bytes, options)
+    const event = decodeEvent(bytes, options.expect)
+    if (lost > 0 || event.type !== 'contributed' || event.peer !== cleo.identity.peerId || event.round < 2)
+      return
+    lost = event.round
+    network.partition([cleo.identity.peerId])
+  }
+  // So long that another lease of hers has run out, and the host knows no update of that round any more.
+  await swarm.until(({ round }) => {
+    const verdict = lost > 0 ? accountOf(cleo).lastVerdict : null
+    return verdict?.outcome === 'expired' && round > lost + reducerLimits.keptRounds + 1
+  })
+  network.heal()
+  await swarm.until(() => accountOf(cleo).lastRound > lost)
+  await swarm.host.end()
+  await finish([...others, cleo])
+  const ofLost = ({ round }: { round: number }): boolean => round === lost
+  expect(all(cleo, 'refused').filter(ofLost)).toEqual([])
+  expect(all(cleo, 'accepted').filter(ofLost)).toMatchObject([{ countedIn: lost }])
+  expect(all(cleo, 'accepted')).toHaveLength(accountOf(cleo).contributions)
+}, 30_000)
 
 describe('a peer whose training goes wrong', () => {
   test('begins anew with the next lease after it diverged, and ends with the reason when that does not help', async () => {

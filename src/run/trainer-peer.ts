@@ -324,6 +324,7 @@ export class TrainerPeer {
     await memory.keep(round, local)
     const answer = await reportUpdate({
       ...{ host: this.host, clock, lease, signal, report: { round, update, steps, tokens, loss } },
+      counted: (you) => memory.counts(you),
       onWaiting: (why) => this.record.enter('reporting', why),
       onRefused: (refusal) => this.emit({ type: 'refused', round, ...refusal }),
     })
