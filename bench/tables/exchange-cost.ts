@@ -9,7 +9,7 @@ import { llamaLearner } from '../../src/run/simulate/llama-learner.ts'
 import type { Backend } from '../../src/runtime/index.ts'
 import { createSyncMethod } from '../../src/sync/index.ts'
 import { learningRateAt, scheduleOf, scheduleSchema } from '../../src/train/index.ts'
-import { median } from './markdown.ts'
+import { type Quartiles, quartiles } from './markdown.ts'
 import { RecentUpdates } from './recent-updates.ts'
 import type { MethodCase } from './settings.ts'
 import { byteModel, type TextSource } from './training-cell.ts'
@@ -29,13 +29,19 @@ export interface ExchangeOptions {
 
 const usualContributions = 16
 
+/** Medians over rounds, and the same at the lower and at the upper quartiles of all times. */
+export interface MeasuredCost extends ExchangeCost {
+  readonly lower: ExchangeCost
+  readonly upper: ExchangeCost
+}
+
 /** Processor seconds of this process, so that a busy machine measures the same. */
 const processorSeconds = (): number => {
   const { user, system } = process.cpuUsage()
   return (user + system) / 1e6
 }
 
-export async function measureExchange(given: MethodCase, options: ExchangeOptions): Promise<ExchangeCost> {
+export async function measureExchange(given: MethodCase, options: ExchangeOptions): Promise<MeasuredCost> {
   const { backend, text, batchSize, sequenceLength, contributions: many = usualContributions } = options
   if (many < 2) throw new RangeError(`A merge of ${many} cannot be compared with a merge of one.`)
   const method = createSyncMethod(given.sync)
@@ -101,15 +107,25 @@ export async function measureExchange(given: MethodCase, options: ExchangeOption
   }
   const size = layout.totalSize
   // In the first half code is compiled, and there are few different updates to merge.
-  const typical = (what: keyof typeof seconds): number =>
-    median(seconds[what].slice(Math.floor(rounds / 2))) / size
-  const one = typical('one')
+  const typical = (times: readonly number[]): readonly number[] =>
+    times.slice(Math.floor(rounds / 2)).map((each) => each / size)
+  const one = typical(seconds.one)
   // A time is never negative, which a difference of two small ones may be.
-  const add = Math.max(0, (typical('many') - one) / (many - 1))
-  return {
-    bitsPerParameter: (8 * sentBytes) / rounds / size,
-    ...{ encode: typical('encode'), decode: typical('decode'), add },
-    outerStep: Math.max(0, one - add),
-    stateBytesPerParameter: method.stateBytes(layout) / size,
+  const adds = typical(seconds.many).map((each, i) => Math.max(0, (each - one[i]!) / (many - 1)))
+  const steps = one.map((each, i) => Math.max(0, each - adds[i]!))
+  const times = {
+    encode: typical(seconds.encode),
+    decode: typical(seconds.decode),
+    add: adds,
+    outerStep: steps,
   }
+  const at = (which: keyof Quartiles): ExchangeCost => ({
+    bitsPerParameter: (8 * sentBytes) / rounds / size,
+    encode: quartiles(times.encode)[which],
+    decode: quartiles(times.decode)[which],
+    add: quartiles(times.add)[which],
+    outerStep: quartiles(times.outerStep)[which],
+    stateBytesPerParameter: method.stateBytes(layout) / size,
+  })
+  return { ...at('median'), lower: at('lower'), upper: at('upper') }
 }

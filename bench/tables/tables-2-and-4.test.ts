@@ -6,7 +6,7 @@ import { outerGrid, outerMarkdown } from './outer.ts'
 import { bestGaps, type Gap, publishedShape } from './outer-gaps.ts'
 import { methodCase } from './settings.ts'
 import type { TrainingKey, TrainingValue } from './training-cell.ts'
-import { clockRow, type Timing, timeToLoss, worstEnd } from './wallclock.ts'
+import { type ClockRow, clockRow, type Timing, timeToLoss, worstEnd } from './wallclock.ts'
 
 const provenance = { date: '2026-01-01T00:00Z', machine: 'a machine', commit: 'abc' }
 
@@ -76,6 +76,31 @@ describe('the time to a loss', () => {
     // 3.2 Mb up, and three times that down, in each round.
     expect(slow!.secondsToLoss! - fast!.secondsToLoss!).toBeGreaterThan(3 * (3.2 + 3 * 3.2))
     expect(slow!.computing).toBeLessThan(fast!.computing)
+  })
+})
+
+describe('the times of several seeds', () => {
+  const cost = { bitsPerParameter: 8, encode: 0, decode: 0, add: 0, outerStep: 0, stateBytesPerParameter: 8 }
+  const row = (goal: number): Promise<ClockRow> =>
+    clockRow(
+      [
+        cell({ seed: 1 }, [5, 4, 3, 2]),
+        cell({ seed: 2 }, [5, 4, 2, 1]),
+        cell({ seed: 3 }, [5, 4.5, 4.2, 4.1]),
+      ],
+      { replicas: 1, megabits: 100, timing: { stepSeconds: 0.1, cost }, goal },
+    )
+
+  test('give their median, and the one that never gets there is the last', async () => {
+    const { bySeed, secondsToLoss } = await row(2)
+    expect(bySeed.map(({ seed }) => seed)).toEqual([1, 2, 3])
+    expect(bySeed[1]!.seconds).toBeLessThan(bySeed[0]!.seconds!)
+    expect(bySeed[2]!.seconds).toBeNull()
+    expect(secondsToLoss).toBe(bySeed[0]!.seconds)
+  })
+
+  test('give none where most never get there', async () => {
+    expect((await row(1)).secondsToLoss).toBeNull()
   })
 })
 

@@ -7,14 +7,13 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { openBackend } from '../../src/runtime/index.ts'
 import { createSyncMethod } from '../../src/sync/index.ts'
-import { type ExchangeOptions, measureExchange } from './exchange-cost.ts'
+import { type ExchangeOptions, type MeasuredCost, measureExchange } from './exchange-cost.ts'
 import { bytesText, durationText, markdownTable, percent, verdict } from './markdown.ts'
 import { type Provenance, provenance, writeWhole } from './results.ts'
 import { type MethodCase, methodCase } from './settings.ts'
 import { byteModel, textSource } from './training-cell.ts'
 import {
   covenantAtItsCaps,
-  type ExchangeCost,
   innerStepsFor,
   type PeerSettings,
   published,
@@ -63,11 +62,13 @@ function candidates(): readonly Candidate[] {
 
 interface UtilisationFigures {
   readonly label: string
-  readonly cost: ExchangeCost
+  readonly cost: MeasuredCost
   readonly sizes: readonly {
     readonly size: string
     readonly peer: PeerSettings
     readonly utilisation: Utilisation
+    /** The share with joining, were all codec times at their upper quartiles, and at their lower. */
+    readonly overallBetween: readonly [least: number, most: number]
     /** Fewest inner steps that reach the target; null where none do, or where the method has no choice. */
     readonly innerStepsForTarget: number | null
   }[]
@@ -158,7 +159,7 @@ export async function runUtilisationTable(args: readonly string[]): Promise<void
 
 function sizesOf(
   { sync }: MethodCase,
-  cost: ExchangeCost,
+  cost: MeasuredCost,
   given: UtilisationAssumptions,
 ): UtilisationFigures['sizes'] {
   const method = createSyncMethod(sync)
@@ -172,8 +173,12 @@ function sizesOf(
       sessionSeconds: 3600 * given.sessionHours,
     }
     const fewest = method.quantity === 'gradient' ? undefined : innerStepsFor(target, cost, peer)
-    const utilisation = utilisationOf(cost, peer)
-    return { size: name, peer, utilisation, innerStepsForTarget: fewest ?? null }
+    const overall = (at: 'lower' | 'upper'): number => utilisationOf(cost[at], peer).overall
+    return {
+      ...{ size: name, peer, utilisation: utilisationOf(cost, peer) },
+      overallBetween: [overall('upper'), overall('lower')] as const,
+      innerStepsForTarget: fewest ?? null,
+    }
   })
 }
 
@@ -185,7 +190,7 @@ function utilisationMarkdown(
 ): string {
   const { peers, upMegabits, downMegabits, tokensPerStep, sessionHours } = given
   const rows = figures.flatMap(({ label, cost, sizes: each }) =>
-    each.map(({ size, peer, utilisation, innerStepsForTarget }) => [
+    each.map(({ size, peer, utilisation, overallBetween: [least, most], innerStepsForTarget }) => [
       label,
       size,
       durationText(utilisation.computeSeconds),
@@ -195,20 +200,22 @@ function utilisationMarkdown(
       percent(utilisation.linesAlone),
       percent(utilisation.steady),
       durationText(utilisation.catchUpSeconds),
-      percent(utilisation.overall),
+      `${percent(utilisation.overall)} (${(100 * least).toFixed(1)}–${(100 * most).toFixed(1)})`,
       verdict(utilisation.overall >= target),
       peer.innerSteps === 1 ? '–' : innerStepsForTarget === null ? 'none' : String(innerStepsForTarget),
       bytesText((cost.bitsPerParameter * peer.parameters) / 8),
     ]),
   )
-  const perParameter = (seconds: number): string => `${(1e9 * seconds).toFixed(2)}`
+  const nanoseconds = (seconds: number): string => (1e9 * seconds).toFixed(2)
+  const perParameter = (cost: MeasuredCost, what: 'encode' | 'decode' | 'add' | 'outerStep'): string =>
+    `${nanoseconds(cost[what])} (${nanoseconds(cost.lower[what])}–${nanoseconds(cost.upper[what])})`
   const costs = figures.map(({ label, cost }) => [
     label,
     cost.bitsPerParameter.toFixed(3),
-    perParameter(cost.encode),
-    perParameter(cost.decode),
-    perParameter(cost.add),
-    perParameter(cost.outerStep),
+    perParameter(cost, 'encode'),
+    perParameter(cost, 'decode'),
+    perParameter(cost, 'add'),
+    perParameter(cost, 'outerStep'),
     cost.stateBytesPerParameter.toFixed(1),
   ])
   const caps = covenantAtItsCaps()
@@ -259,7 +266,9 @@ function utilisationMarkdown(
       costs,
     ),
     '',
-    'Processor time of this process, garbage collection included; medians over the second half of the rounds. What adding one up ' +
+    'Processor time of this process, garbage collection included; medians over the second half of the ' +
+      `${measured.rounds} rounds (three times as many where every step is one) of seed 1, with the quartiles in brackets; behind the shares above, what they would be ` +
+      'were all times at their upper or at their lower quartiles. What adding one up ' +
       `takes is the difference between merging ${measured.contributions} updates, which are those of earlier rounds as far as there ` +
       `are enough, and merging one, divided by ${measured.contributions - 1}. Merges clip to the median norm, as in a run.`,
     '',

@@ -10,17 +10,15 @@ import { noChurn, roundPolicySchema, simulate } from '../../src/run/index.ts'
 import { type Backend, openBackend } from '../../src/runtime/index.ts'
 import { createSyncMethod } from '../../src/sync/index.ts'
 import { measureExchange } from './exchange-cost.ts'
-import { newestCode } from './loss-cells.ts'
+import { newestCode, type TrainingCell, withTodaysSettings } from './loss-cells.ts'
 import { measuredHow } from './loss-markdown.ts'
 import { durationText, markdownTable, median, percent, timesText } from './markdown.ts'
 import { measureStep } from './plan.ts'
-import { type Cell, provenance, ResultsFile, writeWhole } from './results.ts'
+import { provenance, ResultsFile, writeWhole } from './results.ts'
 import { methodCase } from './settings.ts'
 import { lineChart } from './svg.ts'
 import { type TextSource, type TrainingKey, type TrainingValue, textSource } from './training-cell.ts'
 import type { ExchangeCost } from './utilisation-arithmetic.ts'
-
-type TrainingCell = Cell<TrainingKey, TrainingValue>
 
 export interface Timing {
   /** Of one replica, with its share of the batch. */
@@ -28,13 +26,16 @@ export interface Timing {
   readonly cost: ExchangeCost
 }
 
-/** One method, medians over the seeds of Table 1, at one rate. */
+/** One method at one rate. */
 export interface ClockRow {
   readonly method: string
   readonly megabits: number
   readonly computing: number
+  /** Medians over the seeds of Table 1. */
   readonly curve: readonly { readonly seconds: number; readonly loss: number }[]
-  /** Until the loss to reach; null where the run ended before. */
+  /** Until the loss to reach, by seed; null where the run ended before. */
+  readonly bySeed: readonly { readonly seed: number; readonly seconds: number | null }[]
+  /** Their median. */
   readonly secondsToLoss: number | null
 }
 
@@ -53,11 +54,9 @@ export async function runWallclockTable(args: readonly string[]): Promise<void> 
     },
   })
   const replicas = Number(values.replicas)
-  const chosen = newestCode(new ResultsFile<TrainingKey, TrainingValue>(values.from).all())
-    .filter(({ key }) => key.replicas === replicas || key.method === 'data-parallel')
-    .filter(
-      ({ key }) => key.optimiser.learningRate === methodCase(key.method, key.model).optimiser.learningRate,
-    )
+  const chosen = withTodaysSettings(
+    newestCode(new ResultsFile<TrainingKey, TrainingValue>(values.from).all()),
+  ).filter(({ key }) => key.replicas === replicas || key.method === 'data-parallel')
   const { model = chosen.at(-1)?.key.model } = values
   const cells = newestShape(chosen.filter(({ key }) => key.model === model))
   if (cells.length === 0) {
@@ -154,13 +153,24 @@ export async function clockRow(
     },
   })
   const roundTokens = value.losses.at(-1)!.tokens / rounds
-  const curve = value.losses.map(({ tokens }, i) => {
-    const row = report.rounds[Math.round(tokens / roundTokens) - 1]!
-    const loss = median(group.flatMap((cell) => cell.value.losses[i]?.loss ?? []))
-    return { seconds: (row.mergedAtMs ?? row.closedAtMs) / 1000, loss }
-  })
-  const { computing } = report.time
-  return { method: key.method, megabits, computing, curve, secondsToLoss: timeToLoss(curve, goal) ?? null }
+  const timed = (losses: readonly { readonly tokens: number; readonly loss: number }[]): ClockRow['curve'] =>
+    losses.map(({ tokens, loss }) => {
+      const row = report.rounds[Math.round(tokens / roundTokens) - 1]!
+      return { seconds: (row.mergedAtMs ?? row.closedAtMs) / 1000, loss }
+    })
+  const middle = value.losses.map(({ tokens }, i) => ({
+    ...{ tokens, loss: median(group.flatMap((cell) => cell.value.losses[i]?.loss ?? [])) },
+  }))
+  const bySeed = group.map((cell) => ({
+    seed: cell.key.seed,
+    seconds: timeToLoss(timed(cell.value.losses), goal) ?? null,
+  }))
+  // Who never gets there is the last; where the middle one is, so is the median.
+  const toLoss = median(bySeed.map(({ seconds }) => seconds ?? Number.POSITIVE_INFINITY))
+  return {
+    ...{ method: key.method, megabits, computing: report.time.computing, curve: timed(middle), bySeed },
+    secondsToLoss: Number.isFinite(toLoss) ? toLoss : null,
+  }
 }
 
 /** When a falling curve first reaches a loss, linearly between its points. */
@@ -192,8 +202,8 @@ function wallclockMarkdown(given: {
     ...group.map((row) => {
       const baseline = baselines.find(({ megabits }) => megabits === row.megabits)?.secondsToLoss ?? null
       if (row.secondsToLoss === null) return 'not reached'
-      const times = baseline === null ? '' : ` (${timesText(baseline / row.secondsToLoss)})`
-      return `${durationText(row.secondsToLoss)}${times}`
+      const times = baseline === null ? '' : `, ${timesText(baseline / row.secondsToLoss)}`
+      return `${durationText(row.secondsToLoss)}${spreadOf(row)}${times}`
     }),
     ...group.map(({ computing }) => percent(computing, 0)),
   ])
@@ -203,6 +213,7 @@ function wallclockMarkdown(given: {
       .toSorted((a, b) => a.secondsToLoss! - b.secondsToLoss!)[0]
     return `${best?.method ?? 'none'} at ${megabits} Mb/s`
   })
+  const seeds = [...new Set(cells.map(({ key }) => key.seed))].toSorted((a, b) => a - b)
   const slowest = rates[0]!
   const timeOf = (method: string): number | null =>
     rows.find((row) => row.method === method && row.megabits === slowest)?.secondsToLoss ?? null
@@ -214,8 +225,9 @@ function wallclockMarkdown(given: {
     `${replicas} equal peers, ${cells[0]!.key.model} parameters, the curves of Table 1 (${cells.length} runs) on the ` +
       'simulator’s clock: the same line up and down for each peer, 40 ms to a host at 1 Gb/s, peers fetch from each other, ' +
       'nobody leaves. Step and codec times were measured here. ' +
-      `Time until the validation loss is ${goal.toFixed(3)} nats per byte (in brackets: as a multiple of data parallelism’s ` +
-      'speed), and the share of time that peers compute.',
+      `Time until the validation loss is ${goal.toFixed(3)} nats per byte: the median over the seeds ` +
+      `(${seeds.join(', ')}), in brackets the least and the greatest, and as a multiple of data parallelism’s speed. Then the share of ` +
+      'time that peers compute, which no seed changes.',
     '',
     markdownTable(
       [
@@ -232,6 +244,13 @@ function wallclockMarkdown(given: {
     ...measuredHow(cells),
     '',
   ].join('\n')
+}
+
+/** The least and the greatest time of the seeds, in brackets; nothing for one seed. */
+function spreadOf({ bySeed }: ClockRow): string {
+  if (bySeed.length < 2) return ''
+  const sorted = bySeed.map(({ seconds }) => seconds ?? Number.POSITIVE_INFINITY).toSorted((a, b) => a - b)
+  return ` (${durationText(sorted[0]!)} to ${durationText(sorted.at(-1)!)})`
 }
 
 function clockChart(megabits: number, rows: readonly ClockRow[]): string {
