@@ -94,7 +94,7 @@ describe('groundswell simulate', () => {
     [['--peers', '10001'], /--peers 10001 is more than can be simulated/],
     [['--peers', '65', '--train', 'llama'], /--peers 65 is more/],
     [['--peers', '10000', '--rounds', '300'], /--rounds 300 is more/],
-    [['--rounds', '10001'], /--rounds 10001 is more/],
+    [['--rounds', '100001'], /--rounds 100001 is more/],
     [['--staleness', '9'], /--staleness 9 is more/],
     [['--method-bytes', '17'], /--method-bytes 17 is more/],
     [['--parameters', '2000000000000'], /--parameters 2000000000000 is more/],

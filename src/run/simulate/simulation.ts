@@ -47,7 +47,7 @@ export interface SimulationOptions {
 
 export const simulationLimits = {
   peers: 10_000,
-  rounds: 10_000,
+  rounds: 100_000,
   /** Peers × rounds. */
   work: 2_000_000,
   /** Virtual time in which no round closes, in multiples of the longest round. */
