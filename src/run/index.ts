@@ -31,6 +31,7 @@ export type {
 } from './protocol.ts'
 export { publishRun, type RunDescription } from './publish.ts'
 export * from './queries.ts'
+export { RecentRefusals } from './recent-refusals.ts'
 export * from './reducer.ts'
 export * from './replay.ts'
 export * from './simulate/index.ts'

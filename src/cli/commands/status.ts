@@ -1,6 +1,6 @@
 /** `status`: a run as everybody may see it, asked from its host. */
 import { systemClock } from '../../core/index.ts'
-import { ableCount, type HostClient, type LedgerEntry, type PublicStatus } from '../../run/index.ts'
+import { ableCount, type LedgerEntry, type PublicStatus, RecentRefusals } from '../../run/index.ts'
 import { decodeJoinLink } from '../../swarm/index.ts'
 import { withHost } from '../ask-host.ts'
 import type { StatusCommandLine } from '../command-lines.ts'
@@ -16,8 +16,6 @@ import {
 } from '../format.ts'
 
 const everyMs = 1000
-/** Entries of the log that are looked through for refusals: one page of the ledger. */
-const recentEntries = 2048
 const refusalsShown = 5
 
 export async function status(
@@ -26,9 +24,10 @@ export async function status(
   options: StatusCommandLine,
 ): Promise<void> {
   await withHost(decodeJoinLink(text), signal, async (client) => {
+    const refusals = new RecentRefusals((from) => client.ledger({ from }, signal))
     for (;;) {
       const now = await client.status(signal)
-      const refused = await recentRefusals(client, now, signal)
+      const refused = await refusals.upTo(now.version)
       const told = {
         ...now,
         why: whyOf(now),
@@ -47,20 +46,6 @@ export async function status(
     }
     output.settle()
   })
-}
-
-async function recentRefusals(
-  client: HostClient,
-  { version }: PublicStatus,
-  signal: AbortSignal,
-): Promise<LedgerEntry[]> {
-  const found: LedgerEntry[] = []
-  for (let from = Math.max(0, version - recentEntries); ; ) {
-    const page = await client.ledger({ from }, signal)
-    found.push(...page.entries.filter(({ type }) => type === 'rejected'))
-    if (page.next <= from || page.next >= Math.min(page.length, version)) return found
-    from = page.next
-  }
 }
 
 /** Why the run is where it is, in words. */
