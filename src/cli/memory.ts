@@ -1,10 +1,14 @@
 /**
- * Looking at the memory before a model is made: one that cannot fit would otherwise take all of the machine, for
- * minutes in which nothing can stop it. Only what is certain counts, without activations, copies and the data.
+ * Looking at the memory before a model is made or fetched: one that cannot fit would otherwise take all of the machine,
+ * for minutes in which nothing can stop it. Only what is certain counts, without activations, copies and the data.
  */
 import { totalmem } from 'node:os'
 import { GroundswellError } from '../core/index.ts'
+import { countParameters, layoutOf } from '../model/index.ts'
+import type { Manifest } from '../run/index.ts'
 import { type BackendName, isGraphics } from '../runtime/index.ts'
+import { createSyncMethod } from '../sync/index.ts'
+import type { OptimiserSettings } from '../train/index.ts'
 import { formatBytes, formatCount } from './format.ts'
 import type { RunFile } from './run-file-schema.ts'
 
@@ -21,7 +25,8 @@ export function machineMemory(): number {
  * @throws GroundswellError `model/too-large`
  */
 export function checkHolding(parameters: number, memoryBytes: number = machineMemory()): void {
-  refuseIfMore(parameters, { numbers: 1, holding: 'the parameters alone', memoryBytes })
+  const needs = [{ bytes: bytesPerNumber * parameters, what: 'the parameters alone' }]
+  refuseIfMore(needs, { parameters, memoryBytes, remedy: smallerModel })
 }
 
 /**
@@ -36,28 +41,63 @@ export async function checkTraining(
   memoryBytes: number = machineMemory(),
 ): Promise<void> {
   checkHolding(parameters, memoryBytes) // they are made here in any case
-  // Muon keeps one moment of a matrix, AdamW two.
-  const moments = training.optimiser.kind === 'muon' ? 1 : 2
-  const numbers = 2 + moments
-  if (numbers * bytesPerNumber * parameters <= memoryBytes) return
+  const need = trainingNeed(parameters, training.optimiser)
+  if (need.bytes <= memoryBytes) return
   const backend = runtime.backend === 'auto' ? await fastest() : runtime.backend
   if (isGraphics(backend)) return
-  const holding = `parameters, gradients and ${moments === 1 ? 'one moment' : 'two moments'}`
-  refuseIfMore(parameters, { numbers, holding, memoryBytes })
+  refuseIfMore([need], { parameters, memoryBytes, remedy: smallerModel })
+}
+
+/**
+ * Refuses to take part in a run whose model cannot fit: beside what trains, a peer holds the merged state of the run's
+ * method, which is no backend's. Methods that exchange gradients have their moments there.
+ * @throws GroundswellError `model/too-large`
+ */
+export function checkJoining(
+  { model, sync, inner }: Pick<Manifest, 'model' | 'sync' | 'inner'>,
+  backend: BackendName,
+  memoryBytes: number = machineMemory(),
+): void {
+  const parameters = countParameters(model)
+  const method = createSyncMethod(sync)
+  const state = { bytes: method.stateBytes(layoutOf(model)), what: `the merged state of ${method.id}` }
+  const training =
+    method.quantity === 'gradient'
+      ? { bytes: 2 * bytesPerNumber * parameters, what: 'parameters and gradients' }
+      : trainingNeed(parameters, inner.optimiser)
+  const needs = isGraphics(backend) ? [state] : [training, state]
+  const remedy = isGraphics(backend)
+    ? 'Join from a machine with more memory.'
+    : 'Join from a machine with more memory, or let a graphics card hold what trains, with --backend cuda or webgpu.'
+  refuseIfMore(needs, { parameters, memoryBytes, remedy })
+}
+
+interface Need {
+  readonly bytes: number
+  /** In words. */
+  readonly what: string
+}
+
+const smallerModel =
+  'Make the model smaller, as with model.layers and model.hiddenSize, or use a larger machine.'
+
+function trainingNeed(parameters: number, { kind }: OptimiserSettings): Need {
+  const moments = kind === 'muon' ? 1 : 2 // Muon keeps one of a matrix, AdamW two
+  const what = `parameters, gradients and ${moments === 1 ? 'one moment' : 'two moments'}`
+  return { bytes: (2 + moments) * bytesPerNumber * parameters, what }
 }
 
 function refuseIfMore(
-  parameters: number,
-  need: { readonly numbers: number; readonly holding: string; readonly memoryBytes: number },
+  needs: readonly Need[],
+  run: { readonly parameters: number; readonly memoryBytes: number; readonly remedy: string },
 ): void {
-  const bytesEach = need.numbers * bytesPerNumber
-  if (bytesEach * parameters <= need.memoryBytes) return
+  const { parameters, memoryBytes, remedy } = run
+  const needed = needs.reduce((sum, { bytes }) => sum + bytes, 0)
+  if (needed <= memoryBytes) return
+  const each = needs.map(({ bytes, what }) => `${Math.round(bytes / parameters)} bytes each: ${what}`)
   throw new GroundswellError(
-    `A model of ${formatCount(parameters)} parameters needs ${formatBytes(bytesEach * parameters)} of memory ` +
-      `(${bytesEach} bytes each: ${need.holding}), and this machine has ${formatBytes(need.memoryBytes)}.`,
-    {
-      code: 'model/too-large',
-      remedy: 'Make the model smaller, as with model.layers and model.hiddenSize, or use a larger machine.',
-    },
+    `A model of ${formatCount(parameters)} parameters needs ${formatBytes(needed)} of memory ` +
+      `(${each.join('; ')}), and this machine has ${formatBytes(memoryBytes)}.`,
+    { code: 'model/too-large', remedy },
   )
 }

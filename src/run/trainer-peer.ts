@@ -52,6 +52,8 @@ export interface TrainerPeerInit {
   readonly session: Uint8Array
   /** What people see. */
   readonly name: string
+  /** Throws where this machine has no place for the run; asked before the peer joins, when only the manifest has come. */
+  readonly fits?: (manifest: Manifest) => void
   readonly prepare: (context: PrepareContext) => Promise<Workload>
   /** Keeps residuals over a restart of the process. */
   readonly localStore?: LocalStore
@@ -143,6 +145,7 @@ export class TrainerPeer {
     await host.connect(signal)
     this.record.enter('fetching', 'fetching what the run is')
     const manifest = await this.fetchManifest(signal)
+    init.fits?.(manifest)
     const method = createSyncMethod(manifest.sync)
     this.innerSteps = method.innerSteps
     await host.join(manifest.rounds, signal)

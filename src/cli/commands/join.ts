@@ -36,6 +36,7 @@ import { claimFolder } from '../disk.ts'
 import { usageError } from '../failures.ts'
 import { formatBytes, formatCount, formatLoss } from '../format.ts'
 import { openFreeHome, openHome } from '../home.ts'
+import { checkJoining } from '../memory.ts'
 import { peerMetrics } from '../metrics.ts'
 import { startMetrics } from '../metrics-server.ts'
 import type { Output } from '../output.ts'
@@ -91,6 +92,7 @@ export async function join(context: CommandContext, text: string, options: JoinC
     session: crypto.getRandomValues(new Uint8Array(16)),
     name: options.name ?? shortPeerId(transport.self),
     localStore: fileLocalStore(files, home.folder),
+    fits: (joining) => checkJoining(joining, backend.name),
     prepare: async (preparation) => {
       manifest = preparation.manifest
       tokenizerBytes = await preparation.fetchArtifact(manifest.tokenizer, { maxBytes: maxTokenizerBytes })
