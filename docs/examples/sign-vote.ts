@@ -1,6 +1,6 @@
 /** Signum with majority vote (Bernstein et al. 2018, https://arxiv.org/abs/1802.04434): a bit per parameter and step. */
+import { inParts } from '../../src/core/index.ts'
 import { diverged } from '../../src/sync/dense-update.ts'
-import { inParts } from '../../src/sync/in-parts.ts'
 import type { SyncMethod, TensorLayout } from '../../src/sync/method.ts'
 import { arrayFormat, type FlatState, requireSize } from '../../src/sync/state-format.ts'
 import { tensorByTensor } from '../../src/sync/tensor-by-tensor.ts'

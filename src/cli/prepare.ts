@@ -2,7 +2,7 @@
  * From a run file to what training starts from: documents, tokenizer, dataset, model shape and first parameters.
  * `train` and `host` both begin here, so that a run begins alike whether it is one machine's or a swarm's.
  */
-import type { Cid } from '../core/index.ts'
+import { type Cid, inTurns, takingTurns } from '../core/index.ts'
 import {
   type BuiltDataset,
   buildDataset,
@@ -49,7 +49,7 @@ export async function prepareRun(
   const corpus = await loadDocuments(files, path, { field, signal })
   const start = await startingPoint(context, run, corpus)
   await fits(start.config)
-  const parameters = start.parameters()
+  const parameters = await start.parameters()
   const built = await buildDataset({
     documents: corpus.documents,
     tokenizer: start.tokenizer,
@@ -77,7 +77,9 @@ export async function prepareRun(
   return { built, dataset, ...start, parameters }
 }
 
-type StartingPoint = Pick<PreparedRun, 'tokenizer' | 'config'> & { readonly parameters: () => Parameters }
+type StartingPoint = Pick<PreparedRun, 'tokenizer' | 'config'> & {
+  readonly parameters: () => Promise<Parameters>
+}
 
 /** A checkpoint to go on from, or a new model of the shape that the run file gives. */
 async function startingPoint(context: CommandContext, run: RunFile, corpus: Corpus): Promise<StartingPoint> {
@@ -93,7 +95,7 @@ async function startingPoint(context: CommandContext, run: RunFile, corpus: Corp
         'Lower training.sequenceLength.',
       )
     }
-    return { tokenizer, config, parameters: () => parameters }
+    return { tokenizer, config, parameters: async () => parameters }
   }
   const tokenizer =
     run.tokenizer.kind === 'bytes'
@@ -110,5 +112,17 @@ async function startingPoint(context: CommandContext, run: RunFile, corpus: Corp
     bosTokenId: tokenizer.endOfTextId,
     eosTokenId: tokenizer.endOfTextId,
   })
-  return { tokenizer, config, parameters: () => initialParameters(config, run.seed) }
+  return {
+    ...{ tokenizer, config },
+    parameters: () => inTurns(pauseUntil(context.signal), initialParameters, config, run.seed),
+  }
+}
+
+/** Between the parts of long work: others have their turn, and Ctrl-C ends it. */
+function pauseUntil(signal: AbortSignal): () => Promise<void> {
+  const pause = takingTurns()
+  return async () => {
+    await pause()
+    signal.throwIfAborted()
+  }
 }

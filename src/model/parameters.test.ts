@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { cidOf } from '../core/index.ts'
+import { cidOf, inTurns } from '../core/index.ts'
 import { llamaConfig } from './config.ts'
 import {
   countParameters,
@@ -127,6 +127,22 @@ describe('first values', () => {
     expect(await cidOf(new Uint8Array(flat.buffer))).toBe(
       'bafkreihjygiiihafdgfpib5jugajjqvug6v3uh2dgicywur6qobyqbixfy',
     )
+  })
+
+  test('are the same when others have turns in between, and are drawn no further when a turn ends it', async () => {
+    const larger = llamaConfig({ ...small, vocabularySize: 2048 })
+    let turns = 0
+    const pause = async (): Promise<void> => void turns++
+    expect(await inTurns(pause, initialParameters, larger, 1)).toEqual(initialParameters(larger, 1))
+    // No part is much longer than 16,384 numbers.
+    expect(turns).toBeGreaterThanOrEqual(countParameters(larger) / 16_384)
+    const given = new Error('given up')
+    let left = 3
+    const giveUp = async (): Promise<void> => {
+      if (--left === 0) throw given
+    }
+    await expect(inTurns(giveUp, initialParameters, larger, 1)).rejects.toBe(given)
+    expect(left).toBe(0)
   })
 
   test('differ between seeds and between parameters, and do not depend on the depth', () => {

@@ -2,7 +2,7 @@
  * The parameters of a Llama model: their Hugging Face names and shapes in one fixed order, their place in a flat
  * vector (what peers average and exchange), and their first values.
  */
-import { GroundswellError, seededRandom } from '../core/index.ts'
+import { GroundswellError, inParts, seededRandom } from '../core/index.ts'
 import { sizeOf } from '../tensor/index.ts'
 import type { LlamaConfig } from './config.ts'
 
@@ -115,6 +115,9 @@ export function unflatten(flat: Float32Array, layout: ParameterLayout): Paramete
   )
 }
 
+/** Numbers drawn before others may have their turn: a few milliseconds. */
+const drawnInOneGo = 16_384
+
 /**
  * First values as `transformers` draws them: matrices and embeddings from a normal distribution with mean 0 and
  * standard deviation `initializerRange` (0.02 unless configured), norms at one. GPT-2's smaller values for the
@@ -122,22 +125,27 @@ export function unflatten(flat: Float32Array, layout: ParameterLayout): Paramete
  *
  * Every parameter has its own stream, seeded by its name, so a deeper model starts with the same lower layers. The
  * same seed gives the same values wherever `Math.log` does, which holds for V8 on every machine (fdlibm); a run
- * pins the CID of its first checkpoint besides.
+ * pins the CID of its first checkpoint besides. `inTurns` draws a large model part by part.
  */
-export function initialParameters(config: LlamaConfig, seed: number | string): Parameters {
-  return Object.fromEntries(
-    parameterSpecs(config).map(({ name, shape }) => {
+export const initialParameters: (config: LlamaConfig, seed: number | string) => Parameters = inParts(
+  function* (config, seed) {
+    const parameters: Parameters = {}
+    for (const { name, shape } of parameterSpecs(config)) {
       const data = new Float32Array(sizeOf(shape))
       if (isNormalization(name)) {
         data.fill(1)
       } else {
         const random = seededRandom('initial-parameters', seed, name)
-        for (let i = 0; i < data.length; i++) data[i] = random.nextNormal() * config.initializerRange
+        for (let i = 0; i < data.length; i++) {
+          if (i % drawnInOneGo === 0) yield
+          data[i] = random.nextNormal() * config.initializerRange
+        }
       }
-      return [name, { shape, data }]
-    }),
-  )
-}
+      parameters[name] = { shape, data }
+    }
+    return parameters
+  },
+)
 
 /**
  * Checks that these names and shapes are exactly those that `specs` describe.

@@ -3,7 +3,7 @@
  * update of a stranger is fetched into a quarantine of its own and enters the store only when it has proved to be one,
  * so whatever a peer reports, it can neither fill the store nor have anything removed from it.
  */
-import { type Cid, type Clock, GroundswellError, takingTurns } from '../core/index.ts'
+import { type Cid, type Clock, GroundswellError, inTurns, takingTurns } from '../core/index.ts'
 import { parseManifest } from '../data/index.ts'
 import { layoutOf } from '../model/index.ts'
 import {
@@ -17,13 +17,7 @@ import {
   readArtifact,
   type Transport,
 } from '../swarm/index.ts'
-import {
-  type Contribution,
-  createSyncMethod,
-  inTurns,
-  type SyncMethod,
-  type TensorLayout,
-} from '../sync/index.ts'
+import { type Contribution, createSyncMethod, type SyncMethod, type TensorLayout } from '../sync/index.ts'
 import { blobsOf, dropArtifacts, longestArtifactBytes, obtainArtifact } from './artifacts.ts'
 import { encodeRunManifest, type Manifest, runIdOf } from './manifest.ts'
 import { Quarantines } from './quarantines.ts'

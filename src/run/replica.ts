@@ -3,9 +3,9 @@
  * merging the same updates as everybody else, or, when too much was missed, by fetching the host's checkpoint. Where a
  * method keeps all copies the same, its CID is compared with the host's after each merge; who differs takes the host's.
  */
-import { type Cid, type Clock, takingTurns } from '../core/index.ts'
+import { type Cid, type Clock, inTurns, takingTurns } from '../core/index.ts'
 import { type Blobs, type PeerId, putArtifact, type Transport } from '../swarm/index.ts'
-import { type Contribution, inTurns, type SyncMethod, type TensorLayout } from '../sync/index.ts'
+import type { Contribution, SyncMethod, TensorLayout } from '../sync/index.ts'
 import { obtainArtifact } from './artifacts.ts'
 import type { HostLink } from './host-link.ts'
 import { Introductions } from './introductions.ts'

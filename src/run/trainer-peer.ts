@@ -7,6 +7,7 @@ import {
   type Cid,
   type Clock,
   GroundswellError,
+  inTurns,
   messageOf,
   type Random,
   type Signer,
@@ -22,7 +23,7 @@ import {
   serveBlobs,
   type Transport,
 } from '../swarm/index.ts'
-import { createSyncMethod, inTurns, type SyncMethod, type TensorLayout } from '../sync/index.ts'
+import { createSyncMethod, type SyncMethod, type TensorLayout } from '../sync/index.ts'
 import { longestArtifactBytes, obtainArtifact } from './artifacts.ts'
 import { HostLink } from './host-link.ts'
 import type { PrepareContext, Workload } from './inner-trainer.ts'

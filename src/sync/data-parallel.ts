@@ -10,11 +10,11 @@
  * η comes from the schedule through the context. Everything is computed in float64 and rounded to float32 where it is
  * kept; powers of β are products, as the engines' own differ in the last bits.
  */
+import { inParts } from '../core/index.ts'
 import { isDecayed, type OptimiserSettings } from '../train/index.ts'
 import { addShares, type DecodedTensor, normOf, sharesOf } from './aggregate.ts'
 import { decodeDense, denseBytes, encodeDense } from './dense-update.ts'
 import type { EncodingName } from './encodings.ts'
-import { inParts } from './in-parts.ts'
 import type { SyncMethod, TensorLayout } from './method.ts'
 import {
   noLocal,

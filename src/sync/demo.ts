@@ -17,10 +17,10 @@
  * Weight decay is part of the merge and so of the replicated state. (In Psyche each client decays its own parameters
  * while it prepares its results; one whose training is cancelled misses it and drifts.)
  */
+import { inParts } from '../core/index.ts'
 import { addSparseShares, normOf, type SparseAverage, sharesOf } from './aggregate.ts'
 import { TileTransform } from './dct.ts'
 import { diverged } from './dense-update.ts'
-import { inParts } from './in-parts.ts'
 import type { SyncMethod, TensorEntry, TensorLayout } from './method.ts'
 import { sumsFor } from './outer-step.ts'
 import {

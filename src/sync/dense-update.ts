@@ -2,10 +2,9 @@
  * Updates that carry a number for every parameter: the frame, then tensor after tensor in the order of the layout, each
  * as its encoding has it. The length follows from the layout and the encoding.
  */
-import { GroundswellError } from '../core/index.ts'
+import { GroundswellError, type Parts } from '../core/index.ts'
 import type { DecodedTensor } from './aggregate.ts'
 import { type EncodingName, encodings } from './encodings.ts'
-import type { Parts } from './in-parts.ts'
 import type { TensorEntry, TensorLayout } from './method.ts'
 import {
   allWithin,

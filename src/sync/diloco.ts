@@ -10,10 +10,10 @@
  *
  * With error feedback, what an encoding loses is remembered and sent later: e ← β e + Δᵢ, ê = Q(e), e ← e − ê.
  */
+import { inParts } from '../core/index.ts'
 import { type DecodedTensor, normOf, plainAverage, sharesOf, type TensorAverage } from './aggregate.ts'
 import { decodeDense, denseBytes, diverged, encodeDense } from './dense-update.ts'
 import type { EncodingName } from './encodings.ts'
-import { inParts } from './in-parts.ts'
 import { pseudoGradient, type SyncMethod, type TensorEntry, type TensorLayout } from './method.ts'
 import { nesterovStep, type OuterState, type OuterStepOptions, sumsFor } from './outer-step.ts'
 import {

@@ -22,7 +22,6 @@ export {
   diloco,
 } from './diloco.ts'
 export type { EncodingName } from './encodings.ts'
-export { inTurns } from './in-parts.ts'
 export {
   type Contribution,
   type EncodeInput,

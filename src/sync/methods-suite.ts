@@ -4,8 +4,7 @@
  */
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { joinPieces } from '../core/index.ts'
-import { inTurns } from './in-parts.ts'
+import { inTurns, joinPieces } from '../core/index.ts'
 import type { SyncMethod } from './method.ts'
 import { normals, ToySwarm, toyModelLayout } from './toy-swarm.ts'
 

@@ -12,11 +12,10 @@
  * beforehand, and a peer needs no updates but those of its group. `merge` for nobody in particular (`self` null: a host
  * that only watches) gives the mean of all φ after their steps, with the mean of their momenta as it has seen it.
  */
-import { permutation, seededRandom } from '../core/index.ts'
+import { inParts, permutation, seededRandom } from '../core/index.ts'
 import { addShares, type DecodedTensor, normOf, sharesOf } from './aggregate.ts'
 import { denseBytes, openTensors, writeTensors } from './dense-update.ts'
 import { type EncodingName, encodings } from './encodings.ts'
-import { inParts } from './in-parts.ts'
 import { type MergeContext, pseudoGradient, type SyncMethod, type TensorLayout } from './method.ts'
 import { type OuterState, type OuterStepOptions, sumsFor } from './outer-step.ts'
 import {

@@ -1,6 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { joinPieces } from '../core/index.ts'
-import { inTurns } from './in-parts.ts'
+import { inTurns, joinPieces } from '../core/index.ts'
 import { createSyncMethod, syncSettingsSchema } from './settings.ts'
 import { toyModelLayout } from './toy-swarm.ts'
 import { methodNumbers } from './wire.ts'

@@ -20,10 +20,10 @@
  * 2⁻²³ of its largest value, and so are the codebook's values; so e − ê is a float32, and what is sent plus what is kept
  * is what there was, exactly.
  */
+import { inParts } from '../core/index.ts'
 import { addSparseShares, normOf, type SparseAverage, sharesOf } from './aggregate.ts'
 import { diverged } from './dense-update.ts'
 import { exponentOf } from './encoding-float16.ts'
-import { inParts } from './in-parts.ts'
 import type { OwnParameters, SyncMethod, TensorLayout } from './method.ts'
 import { sumsFor } from './outer-step.ts'
 import {

@@ -3,9 +3,9 @@
  * and then one stream of a range coder with the places of all tiles. At 64 of 4096 with two bits each that is 0.146 bits
  * per parameter, of which the places take 0.115, the least that any code could.
  */
+import type { Parts } from '../core/index.ts'
 import type { DecodedSparseTensor } from './aggregate.ts'
 import { diverged, unacceptable } from './dense-update.ts'
-import type { Parts } from './in-parts.ts'
 import type { TensorEntry, TensorLayout } from './method.ts'
 import { CorruptRange, RangeDecoder, RangeEncoder } from './range-coder.ts'
 import {

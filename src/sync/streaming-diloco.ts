@@ -10,11 +10,11 @@
  * begins at θ. With P = 1, τ = 0 and α = 0 this is DiLoCo, bit for bit. The published runs use three layers per
  * fragment, η = 0.4, μ = 0.9, α = 0.5, τ = 1 (up to 5 advised) and 4-bit updates.
  */
+import { inParts } from '../core/index.ts'
 import { type DecodedTensor, normOf, plainAverage, sharesOf } from './aggregate.ts'
 import { decodeDense, denseBytes, encodeDense, type Part } from './dense-update.ts'
 import type { EncodingName } from './encodings.ts'
 import { fragmentsOf, requireFragments } from './fragments.ts'
-import { inParts } from './in-parts.ts'
 import { pseudoGradient, type SyncMethod, type TensorLayout } from './method.ts'
 import { nesterovStep, type OuterState, type OuterStepOptions } from './outer-step.ts'
 import {

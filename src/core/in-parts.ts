@@ -1,7 +1,7 @@
 /**
- * Work on a whole model in parts, so that a peer with one thread can answer others in the midst of it. A method writes such
- * work as a generator that yields where others may have their turn, between two tensors; whoever calls it does all of it at
- * once, as an ordinary function, or part by part. The numbers are the same either way.
+ * Work on a whole model in parts, so that a process with one thread can answer others, and Ctrl-C, in the midst of it.
+ * One writes such work as a generator that yields where others may have their turn, as between two tensors; whoever
+ * calls it does all of it at once, as an ordinary function, or part by part. The numbers are the same either way.
  */
 
 /** What is done between two turns, and at the end its result. */
