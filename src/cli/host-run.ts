@@ -43,7 +43,7 @@ export async function openRun(
   const known = await recallRun(context, { home, blobs: near, run })
   if (known !== undefined) return { manifest: known, described }
   const description = await described()
-  const manifest = await publishRun(near, description)
+  const manifest = await publishRun(near, description, context.signal)
   await rememberRun(context, { home, blobs: near, run, manifest })
   return { manifest, described }
 }

@@ -18,9 +18,13 @@ export interface RunDescription extends Pick<Manifest, 'name' | 'inner' | 'sync'
   readonly parameters: Parameters
 }
 
-export async function publishRun(blobs: Blobs, run: RunDescription): Promise<Manifest> {
+/** @throws the signal's reason; what is published by then stays, and is not written again */
+export async function publishRun(blobs: Blobs, run: RunDescription, signal?: AbortSignal): Promise<Manifest> {
   const { dataset, model, parameters, name, inner, sync, seed, rounds } = run
-  for (const [cid, bytes] of dataset.shards) await blobs.put(bytes, { expected: cid })
+  for (const [cid, bytes] of dataset.shards) {
+    signal?.throwIfAborted()
+    await blobs.put(bytes, { expected: cid })
+  }
   await blobs.put(dataset.manifestBytes, { expected: dataset.manifestCid })
   const method = createSyncMethod(sync)
   const layout = layoutOf(model)
@@ -32,7 +36,7 @@ export async function publishRun(blobs: Blobs, run: RunDescription): Promise<Man
     tokenizer: await putArtifact(blobs, dataset.tokenizerBytes),
     data: dataset.manifestCid,
     programs: await putPrograms(blobs, { model, inner, sync }),
-    initialCheckpoint: await putArtifact(blobs, initial),
+    initialCheckpoint: await putArtifact(blobs, initial, signal),
     inner,
     sync,
     seed,

@@ -2,7 +2,7 @@ import { expect, test } from 'vitest'
 import { buildDataset } from '../data/index.ts'
 import { byteTokenizer, flatten, initialParameters, layoutOf, llamaConfig } from '../model/index.ts'
 import { openBackend } from '../runtime/index.ts'
-import { memoryBlobs, needBlob, readArtifact } from '../swarm/index.ts'
+import { type Blobs, maxBlobBytes, memoryBlobs, needBlob, readArtifact } from '../swarm/index.ts'
 import { trainingSchema } from '../train/index.ts'
 import { type Manifest, openWorkload, publishRun, type RunDescription, roundPolicySchema } from './index.ts'
 
@@ -55,6 +55,25 @@ test('a published run is all that a peer needs to train', async () => {
   const second = await workload.trainer.step(tokens, { scheduleStep: 1, rateScale: 1 })
   expect(first.tokens).toBe(batchSize * sequenceLength)
   expect(second.loss).toBeLessThan(first.loss)
+})
+
+test('a publication that is broken off goes no further, and the next one goes on with what is there', async () => {
+  const larger = llamaConfig({ ...model, vocabularySize: 16_384 })
+  const large = { ...run, model: larger, parameters: initialParameters(larger, 1) }
+  const store = memoryBlobs()
+  const stopping = new AbortController()
+  let wholeChunks = 0
+  const stopAtFirst: Blobs = {
+    ...store,
+    put: (bytes, options) => {
+      if (bytes.byteLength === maxBlobBytes && ++wholeChunks === 1) stopping.abort(new Error('stopped'))
+      return store.put(bytes, options)
+    },
+  }
+  await expect(publishRun(stopAtFirst, large, stopping.signal)).rejects.toThrow('stopped')
+  expect(wholeChunks).toBe(1)
+  expect(await publishRun(stopAtFirst, large)).toEqual(await publishRun(memoryBlobs(), large))
+  expect(wholeChunks).toBeGreaterThan(2)
 })
 
 test('a run whose steps have several batches names both programs of a step', async () => {

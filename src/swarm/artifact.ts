@@ -30,8 +30,13 @@ export interface ArtifactRoot {
 /**
  * Splits bytes, in one piece or in several that follow one another, into chunks and keeps them with their root; the same
  * bytes always give the same CID.
+ * @throws the signal's reason, between two chunks
  */
-export async function putArtifact(blobs: Blobs, content: Uint8Array | Pieces): Promise<Cid> {
+export async function putArtifact(
+  blobs: Blobs,
+  content: Uint8Array | Pieces,
+  signal?: AbortSignal,
+): Promise<Cid> {
   const pieces = content instanceof Uint8Array ? [content] : content
   const sizeBytes = pieces.reduce((total, { byteLength }) => total + byteLength, 0)
   const count = Math.ceil(sizeBytes / chunkBytes)
@@ -39,6 +44,7 @@ export async function putArtifact(blobs: Blobs, content: Uint8Array | Pieces): P
   let next = 0
   const putInTurn = async (): Promise<void> => {
     for (let i = next++; i < count; i = next++) {
+      signal?.throwIfAborted()
       chunks[i] = await blobs.put(within(pieces, i * chunkBytes, Math.min((i + 1) * chunkBytes, sizeBytes)))
     }
   }

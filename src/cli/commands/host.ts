@@ -67,7 +67,8 @@ export async function host(context: CommandContext, path: string, options: HostC
   const { log, blobs } = keep
   const begun = (await log.length()) > 0
   // A log that has begun was begun by a host that had published all of it.
-  if (run.run.log !== undefined && !begun) await publishRun(blobs, await described())
+  if (run.run.log !== undefined && !begun) await publishRun(blobs, await described(), signal)
+  signal.throwIfAborted()
   const portFile = join(home, 'port')
   const transport = await libp2pTransport({
     identity,
@@ -143,6 +144,7 @@ export async function host(context: CommandContext, path: string, options: HostC
   const measured: { round: number; loss: number }[] = []
   let checkpointLoss: CheckpointLoss | undefined
   const measure = async (): Promise<void> => {
+    signal.throwIfAborted()
     // Of now: rounds go on while a backend is opened, and the first checkpoint is to be measured.
     const { round, parameters: flat } = coordinator.checkpoint()
     if (checkpointLoss === undefined) {
