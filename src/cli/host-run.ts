@@ -16,7 +16,7 @@ import { createSyncMethod, type SyncSettings } from '../sync/index.ts'
 import type { CommandContext } from './context.ts'
 import { checkRoom } from './disk.ts'
 import { recallRun, rememberRun } from './known-run.ts'
-import { checkHolding } from './memory.ts'
+import { checkHosting } from './memory.ts'
 import type { PreparedRun } from './prepare.ts'
 import type { RunFile } from './run-file-schema.ts'
 
@@ -29,7 +29,7 @@ export async function openRun(
   { home, near, run }: { home: string; near: Blobs; run: RunFile },
 ): Promise<{ manifest: Manifest; described: () => Promise<RunDescription> }> {
   const fits = async (shape: LlamaConfig): Promise<void> => {
-    checkHolding(countParameters(shape))
+    checkHosting({ model: shape, sync: run.sync })
     // The checkpoint, the method's state of three rounds with their updates, and the data.
     await checkRoom(home, countParameters(shape) * 4 * 12, '--home')
   }

@@ -3,7 +3,7 @@ import { countParameters, llamaConfig } from '../model/index.ts'
 import type { BackendName } from '../runtime/index.ts'
 import { syncSettingsSchema } from '../sync/index.ts'
 import { optimiserSchema, scheduleSchema } from '../train/index.ts'
-import { checkHolding, checkJoining, checkTraining, machineMemory } from './memory.ts'
+import { checkHolding, checkHosting, checkJoining, checkTraining, machineMemory } from './memory.ts'
 import { parseRunFile } from './run-file.ts'
 
 const settings = (backend: string, optimiser = 'adamw') =>
@@ -75,6 +75,14 @@ describe('a run', () => {
         ...tooLarge,
         remedy: expect.stringContaining('Join from a machine with more memory'),
       }),
+    )
+  })
+
+  test('is hosted where its first parameters and its merged state are', () => {
+    const run = runOf('diloco')
+    checkHosting(run, 12 * countParameters(run.model) + 100)
+    expect(() => checkHosting(run, 8e8)).toThrow(
+      'needs 812 MB of memory (4 bytes each: the parameters; 8 bytes each: the merged state of diloco/1)',
     )
   })
 

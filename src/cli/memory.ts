@@ -49,6 +49,19 @@ export async function checkTraining(
 }
 
 /**
+ * Refuses to host a run whose merged state does not fit beside the parameters that it begins with.
+ * @throws GroundswellError `model/too-large`
+ */
+export function checkHosting(
+  { model, sync }: Pick<Manifest, 'model' | 'sync'>,
+  memoryBytes: number = machineMemory(),
+): void {
+  const parameters = countParameters(model)
+  const first = { bytes: bytesPerNumber * parameters, what: 'the parameters' }
+  refuseIfMore([first, stateNeed({ model, sync })], { parameters, memoryBytes, remedy: smallerModel })
+}
+
+/**
  * Refuses to take part in a run whose model cannot fit: beside what trains, a peer holds the merged state of the run's
  * method, which is no backend's. Methods that exchange gradients have their moments there.
  * @throws GroundswellError `model/too-large`
@@ -59,10 +72,9 @@ export function checkJoining(
   memoryBytes: number = machineMemory(),
 ): void {
   const parameters = countParameters(model)
-  const method = createSyncMethod(sync)
-  const state = { bytes: method.stateBytes(layoutOf(model)), what: `the merged state of ${method.id}` }
+  const state = stateNeed({ model, sync })
   const training =
-    method.quantity === 'gradient'
+    createSyncMethod(sync).quantity === 'gradient'
       ? { bytes: 2 * bytesPerNumber * parameters, what: 'parameters and gradients' }
       : trainingNeed(parameters, inner.optimiser)
   const needs = isGraphics(backend) ? [state] : [training, state]
@@ -80,6 +92,11 @@ interface Need {
 
 const smallerModel =
   'Make the model smaller, as with model.layers and model.hiddenSize, or use a larger machine.'
+
+function stateNeed({ model, sync }: Pick<Manifest, 'model' | 'sync'>): Need {
+  const method = createSyncMethod(sync)
+  return { bytes: method.stateBytes(layoutOf(model)), what: `the merged state of ${method.id}` }
+}
 
 function trainingNeed(parameters: number, { kind }: OptimiserSettings): Need {
   const moments = kind === 'muon' ? 1 : 2 // Muon keeps one of a matrix, AdamW two
