@@ -26,12 +26,12 @@ const blockSize = 8192
 
 /** One tensor of an update that has values in some places only. */
 export interface DecodedSparseTensor extends Normed {
-  /** Where it has values, each place once. */
+  /** Where it has values, each place once, and tile after tile. */
   readonly places: Uint32Array
-  /** target[place] += weight · value for every value. */
-  scatterScaled(target: Float64Array, weight: number): void
-  /** target[i] += weight wherever there is a value. */
-  addPresence(target: Float64Array, weight: number): void
+  /** target[place] += weight · value for every value, or those of a range. */
+  scatterScaled(target: Float64Array, weight: number, from?: number, to?: number): void
+  /** target[i] += weight wherever there is a value, or one of a range. */
+  addPresence(target: Float64Array, weight: number, from?: number, to?: number): void
 }
 
 /**
@@ -135,25 +135,36 @@ export const radialDirectionalAverage: TensorAverage = (size, tensors, shares, c
   take(direction, 0)
 }
 
-/** The same of sparse tensors, where the mean may be over the senders of each place. */
-export function addSparseShares(
-  sum: Float64Array,
+/** Adds up the values `from` up to `to` of all contributions: a tile, which is in the same range of each, or all. */
+type SparseAdder = (sum: Float64Array, from: number, to: number) => void
+
+/**
+ * The same of one sparse tensor, where the mean may be over the senders of each place. Tile by tile, so that a tile's
+ * sums stay in the cache while one contribution after the other is added.
+ */
+export function sparseAdder(
   tensors: readonly DecodedSparseTensor[],
   shares: readonly number[],
   average: SparseAverage,
   context: Pick<MergeContext, 'clipToMedianNorm'>,
-): void {
+): SparseAdder {
   const weights = weightsOf(tensors, shares, context)
-  for (const [i, tensor] of tensors.entries()) tensor.scatterScaled(sum, weights[i]!)
-  if (average === 'all-peers') return
-  const presence = new Float64Array(sum.length)
-  for (const [i, tensor] of tensors.entries()) tensor.addPresence(presence, shares[i]!)
-  for (const { places } of tensors) {
-    for (let i = 0; i < places.length; i++) {
-      const place = places[i]!
-      if (presence[place]! === 0) continue // its mean is there already
-      sum[place] = sum[place]! / presence[place]!
-      presence[place] = 0
+  const addUp: SparseAdder = (sum, from, to) => {
+    for (let i = 0; i < tensors.length; i++) tensors[i]!.scatterScaled(sum, weights[i]!, from, to)
+  }
+  if (average === 'all-peers') return addUp
+  let presence = new Float64Array(0)
+  return (sum, from, to) => {
+    addUp(sum, from, to)
+    if (presence.length < sum.length) presence = new Float64Array(sum.length)
+    for (let i = 0; i < tensors.length; i++) tensors[i]!.addPresence(presence, shares[i]!, from, to)
+    for (const { places } of tensors) {
+      for (let i = from; i < to; i++) {
+        const place = places[i]!
+        if (presence[place]! === 0) continue // its mean is there already
+        sum[place] = sum[place]! / presence[place]!
+        presence[place] = 0
+      }
     }
   }
 }

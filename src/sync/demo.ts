@@ -18,7 +18,7 @@
  * while it prepares its results; one whose training is cancelled misses it and drifts.)
  */
 import { inParts } from '../core/index.ts'
-import { addSparseShares, normOf, type SparseAverage, sharesOf } from './aggregate.ts'
+import { normOf, type SparseAverage, sharesOf, sparseAdder } from './aggregate.ts'
 import { TileTransform } from './dct.ts'
 import { diverged } from './dense-update.ts'
 import type { SyncMethod, TensorEntry, TensorLayout } from './method.ts'
@@ -155,7 +155,7 @@ function decoupledMomentum(
         const { offset, size } = entry
         const sum = sums.subarray(0, size).fill(0)
         const tensors = contributions.map(({ update }) => update.tensors[index]!)
-        addSparseShares(sum, tensors, shares, average, context)
+        sparseAdder(tensors, shares, average, context)(sum, 0, tensors[0]!.places.length)
         invert(transform, entry, sum)
         stepBySigns({ layout, parameters, pending }, state, offset, sum, { keep, learningRate })
         yield

@@ -21,7 +21,7 @@
  * is what there was, exactly.
  */
 import { inParts } from '../core/index.ts'
-import { addSparseShares, normOf, type SparseAverage, sharesOf } from './aggregate.ts'
+import { normOf, type SparseAverage, sharesOf, sparseAdder } from './aggregate.ts'
 import { diverged } from './dense-update.ts'
 import { exponentOf } from './encoding-float16.ts'
 import type { OwnParameters, SyncMethod, TensorLayout } from './method.ts'
@@ -35,6 +35,7 @@ import {
 } from './sparse-update.ts'
 import { roundsTo } from './sparse-values.ts'
 import { readState, requireSize, type StateFormat, stateFormatBytes, writeState } from './state-format.ts'
+import { forEachTile, keptOf, tilingOf } from './tiles.ts'
 import { largestMagnitude } from './wire.ts'
 
 export interface SparseLocoOptions {
@@ -141,12 +142,19 @@ export function sparseLoco(
       const shares = sharesOf(contributions)
       const parameters = state.parameters.slice()
       const sums = sumsFor(layout.entries)
-      for (const [index, { offset, size }] of layout.entries.entries()) {
+      for (const [index, entry] of layout.entries.entries()) {
+        const { offset, size } = entry
         const tensors = contributions.map(({ update }) => update.tensors[index]!)
         const sum = sums.subarray(0, size)
-        addSparseShares(sum, tensors, shares, average, context)
         const theta = parameters.subarray(offset, offset + size)
-        for (const { places } of tensors) stepAt(theta, places, sum, outerLearningRate)
+        const add = sparseAdder(tensors, shares, average, context)
+        let from = 0
+        forEachTile(tilingOf(entry), (_, height, width) => {
+          const to = from + keptOf(height * width, kept)
+          add(sum, from, to)
+          for (const { places } of tensors) stepAt(theta, places, sum, outerLearningRate, from, to)
+          from = to
+        })
         yield
       }
       return { layout, parameters }
@@ -171,9 +179,16 @@ function withProgress(theta: Float32Array, { handedIn, now }: OwnParameters): Fl
   return next
 }
 
-/** θ ← θ − α · mean at some places of a tensor, whose means are then 0, so that no place moves twice. */
-function stepAt(theta: Float32Array, places: Uint32Array, mean: Float64Array, rate: number): void {
-  for (let i = 0; i < places.length; i++) {
+/** θ ← θ − α · mean at the places `from` up to `to`, whose means are then 0, so that no place moves twice. */
+function stepAt(
+  theta: Float32Array,
+  places: Uint32Array,
+  mean: Float64Array,
+  rate: number,
+  from: number,
+  to: number,
+): void {
+  for (let i = from; i < to; i++) {
     const place = places[i]!
     theta[place] = theta[place]! - rate * mean[place]!
     mean[place] = 0

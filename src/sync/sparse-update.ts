@@ -52,18 +52,17 @@ export class SparseTensor implements DecodedSparseTensor {
     this.values = values
   }
 
-  scatterScaled(target: Float64Array, weight: number): void {
+  scatterScaled(target: Float64Array, weight: number, from = 0, to: number = this.places.length): void {
     const { places, values } = this
-    for (let i = 0; i < places.length; i++) {
+    for (let i = from; i < to; i++) {
       const place = places[i]!
       target[place] = target[place]! + weight * values[i]!
     }
   }
 
-  /** target[i] += weight wherever there is a value. */
-  addPresence(target: Float64Array, weight: number): void {
+  addPresence(target: Float64Array, weight: number, from = 0, to: number = this.places.length): void {
     const { places } = this
-    for (let i = 0; i < places.length; i++) target[places[i]!] = target[places[i]!]! + weight
+    for (let i = from; i < to; i++) target[places[i]!] = target[places[i]!]! + weight
   }
 
   squaredNorm(): number {
