@@ -117,7 +117,9 @@ export function outerMarkdown(
     String(each.losses.size),
   ])
   const references = Map.groupBy(
-    cells.filter(({ key }) => key.method === 'data-parallel'),
+    cells
+      .filter(({ key }) => key.method === 'data-parallel')
+      .toSorted((a, b) => a.value.parameters - b.value.parameters),
     ({ key }) => key.model,
   )
   const seeds = [...new Set(cells.map(({ key }) => key.seed))].toSorted((a, b) => a - b)
