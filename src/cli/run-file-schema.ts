@@ -255,6 +255,17 @@ export const runFileSchema: z.ZodType<RunFile> = z
         'muloco is DiLoCo with Muon as inner optimiser: use muon, or sync.method diloco',
       )
     }
+    // Here, as a host would say so only after it has made tokens of all its text. Norm and output matrix may fill the last one.
+    if (
+      sync.method === 'streaming-diloco' &&
+      model.checkpoint === undefined &&
+      sync.fragments > model.layers + 1
+    ) {
+      fail(
+        ['sync', 'fragments'],
+        `some of ${sync.fragments} fragments would hold nothing of a model of ${model.layers} layers`,
+      )
+    }
     const { kind, decaySteps } = training.schedule
     if (kind === 'wsd' && decaySteps > training.steps) {
       fail(

@@ -121,6 +121,10 @@ describe('impossible values are refused with their place and the reason', () => 
       'training:\n  sequenceLength: 4096',
       'run.yaml:2:3: “training.sequenceLength” cannot be so: a sequence of 4096 tokens does not fit maxPositionEmbeddings 2048.',
     ],
+    [
+      'model: { layers: 2 }\nsync: { method: streaming-diloco, fragments: 5 }',
+      'run.yaml:2:35: “sync.fragments” cannot be so: some of 5 fragments would hold nothing of a model of 2 layers.',
+    ],
   ])('%j', (text, message) => {
     expect(refusal(text).message).toBe(message)
   })
