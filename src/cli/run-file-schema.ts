@@ -167,6 +167,9 @@ const tokenizerSchema = z
     }
   })
 
+/** Methods whose peers take no inner steps. */
+const gradientMethods: ReadonlySet<string> = new Set(['data-parallel', 'demo', 'distro'])
+
 export const runFileSchema: z.ZodType<RunFile> = z
   .strictObject({
     model: modelSchema.prefault({}),
@@ -253,6 +256,12 @@ export const runFileSchema: z.ZodType<RunFile> = z
       fail(
         ['training', 'optimiser', 'kind'],
         'muloco is DiLoCo with Muon as inner optimiser: use muon, or sync.method diloco',
+      )
+    }
+    if (gradientMethods.has(sync.method) && training.optimiser.kind === 'muon') {
+      fail(
+        ['training', 'optimiser', 'kind'],
+        `muon would not be used, as ${sync.method} takes a step of its own: use adamw, or another sync.method`,
       )
     }
     // Here, as a host would say so only after it has made tokens of all its text. Norm and output matrix may fill the last one.

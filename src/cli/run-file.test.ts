@@ -49,6 +49,20 @@ test('muloco brings Muon along, and refuses another inner optimiser', () => {
   expect(error.message).toContain('muon')
 })
 
+test('data parallelism takes its step with the optimiser of the training section, unless its own says otherwise', () => {
+  const training = 'training: { optimiser: { weightDecay: 0.3, beta2: 0.99, clipNorm: 0 } }'
+  const { sync } = parseRunFile(
+    `sync: { method: data-parallel, optimiser: { clipNorm: 2 } }\n${training}`,
+    'run.yaml',
+  )
+  expect(sync).toMatchObject({ optimiser: { kind: 'adamw', weightDecay: 0.3, beta2: 0.99, clipNorm: 2 } })
+})
+
+test.each(['data-parallel', 'demo', 'distro'])('%s has no use for Muon, and says so', (method) => {
+  const error = refusal(`sync: { method: ${method} }\ntraining:\n  optimiser: { kind: muon }\n`)
+  expect(error.message).toMatch(/^run\.yaml:3:16: “training\.optimiser\.kind” cannot be so: muon would not/)
+})
+
 describe('an unknown key is named with its place and the nearest key that exists', () => {
   test.each([
     ['training:\n  batchsize: 4\n', 'run.yaml:2:3: “training” has no key “batchsize”.', 'batchSize'],

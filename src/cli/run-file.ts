@@ -78,8 +78,8 @@ export function parseRunFile(text: string, name: string, overrides: RunOverrides
 }
 
 /**
- * The content with the command line's values in their places, the one sync method that need not be named, and the inner
- * optimiser that goes without saying.
+ * The content with the command line's values in their places, the one sync method that need not be named, and what goes
+ * without saying of the optimiser.
  */
 function withOverrides(content: Record<string, unknown>, overrides: RunOverrides): Record<string, unknown> {
   const result = { ...content }
@@ -87,6 +87,7 @@ function withOverrides(content: Record<string, unknown>, overrides: RunOverrides
   if (isSection(sync)) {
     result.sync = { method: 'diloco', ...sync }
     if (sync.method === 'muloco') result.training = withMuon(content.training ?? {})
+    if (sync.method === 'data-parallel') result.sync = withOptimiserOf(content.training ?? {}, sync)
   }
   for (const [option, path] of Object.entries(overridePaths)) {
     const value = overrides[option as keyof RunOverrides]
@@ -107,6 +108,15 @@ function withMuon(training: unknown): unknown {
   if (!isSection(training)) return training
   const { optimiser = {} } = training
   return isSection(optimiser) ? { ...training, optimiser: { kind: 'muon', ...optimiser } } : training
+}
+
+/** The step of data parallelism is the run's own optimiser's, so what is not said in its section is as in `training`. */
+function withOptimiserOf(training: unknown, sync: Record<string, unknown>): Record<string, unknown> {
+  const { optimiser = {} } = sync
+  const inner = isSection(training) ? training.optimiser : undefined
+  if (!isSection(inner) || !isSection(optimiser)) return sync
+  const { kind: _, ...settings } = inner
+  return { ...sync, optimiser: { ...settings, ...optimiser } }
 }
 
 function isSection(value: unknown): value is Record<string, unknown> {
