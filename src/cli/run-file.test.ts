@@ -1,4 +1,7 @@
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
+import { parse } from 'yaml'
 import type { GroundswellError } from '../core/index.ts'
 import { nearestKey } from './nearest-key.ts'
 import { defaultRunFile, parseRunFile } from './run-file.ts'
@@ -61,6 +64,23 @@ test('data parallelism takes its step with the optimiser of the training section
 test.each(['data-parallel', 'demo', 'distro'])('%s has no use for Muon, and says so', (method) => {
   const error = refusal(`sync: { method: ${method} }\ntraining:\n  optimiser: { kind: muon }\n`)
   expect(error.message).toMatch(/^run\.yaml:3:16: “training\.optimiser\.kind” cannot be so: muon would not/)
+})
+
+test('docs/methods.md has every setting of every method, at its default', async () => {
+  const page = await readFile(join(import.meta.dirname, '..', '..', 'docs', 'methods.md'), 'utf8')
+  const blocks = [...page.matchAll(/```yaml\n([\s\S]*?)```/g)].map(([, block]) => block!)
+  const documented = blocks.map((block) => parseRunFile(block, 'methods.md').sync)
+  const refused = refusal('sync: { method: none }').message
+  const runMethods = [...refused.matchAll(/'([a-z-]+)'/g)].map(([, name]) => name!)
+  expect(runMethods.length).toBeGreaterThan(1)
+  expect(documented.map(({ method }) => method).toSorted()).toEqual(runMethods.toSorted())
+  for (const [index, block] of blocks.entries()) {
+    const { method } = documented[index]!
+    const defaults = parseRunFile(`sync: { method: ${method} }`, 'run.yaml').sync
+    expect(documented[index]).toEqual(defaults)
+    const { sync } = parse(block) as { sync: object }
+    expect(Object.keys(sync).toSorted()).toEqual(Object.keys(defaults).toSorted())
+  }
 })
 
 describe('an unknown key is named with its place and the nearest key that exists', () => {
@@ -139,8 +159,19 @@ describe('impossible values are refused with their place and the reason', () => 
       'model: { layers: 2 }\nsync: { method: streaming-diloco, fragments: 5 }',
       'run.yaml:2:35: “sync.fragments” cannot be so: some of 5 fragments would hold nothing of a model of 2 layers.',
     ],
+    [
+      'sync: { method: sparse-loco, values: fp4 }',
+      'run.yaml:1:30: “sync.values” cannot be so: expected one of "float32"|"int8"|"int2".',
+    ],
   ])('%j', (text, message) => {
     expect(refusal(text).message).toBe(message)
+  })
+
+  test('of a sync method, with the page that has its settings', () => {
+    const error = refusal('sync: { method: sparseloco }')
+    expect(error.message).toMatch(/^run\.yaml:1:9: “sync\.method” cannot be so: expected .*'sparse-loco'/)
+    expect(error.remedy).toContain('docs/methods.md')
+    expect(refusal('sync: { method: sparse-loco, kept: 0 }').remedy).toContain('docs/methods.md')
   })
 
   test.each(['-5', '65536', '1.5', '""', '"localhost:"', '"a b:1"'])('metrics at %s are refused', (place) => {

@@ -180,11 +180,17 @@ function explain(issue: Issue, content: Record<string, unknown>, from: Source): 
   const where = fromOption ? `--${flag}` : `${name}${position(path, document, lines)}`
   const reason = issue.message
     .replace(/^Invalid input: /, '')
+    .replace(/^Invalid (option: |discriminator value\. )/, '')
     .replace(/^Too (small|big): expected /, 'expected ')
     .replace(/^./, (letter) => letter.toLowerCase())
+  // What “init” writes are the settings of one method.
+  const reference =
+    path[0] === 'sync'
+      ? 'docs/methods.md has the settings of each method'
+      : '“groundswell init” writes every key with its meaning and default'
   return new GroundswellError(`${where}: “${path.join('.')}” cannot be so: ${reason}.`, {
     code: 'run-file/invalid',
-    remedy: 'Change that value; “groundswell init” writes every key with its meaning and default.',
+    remedy: `Change that value; ${reference}.`,
   })
 }
 
