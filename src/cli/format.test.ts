@@ -1,5 +1,13 @@
 import { expect, test } from 'vitest'
-import { asWords, formatBytes, formatCount, formatDuration, formatTable, printable } from './format.ts'
+import {
+  asWords,
+  counted,
+  formatBytes,
+  formatCount,
+  formatDuration,
+  formatTable,
+  printable,
+} from './format.ts'
 
 test('counts', () => {
   expect([0, 999, 9999, 12_345, 3_413_248, 2.5e9].map(formatCount)).toEqual([
@@ -9,6 +17,15 @@ test('counts', () => {
     '12.3k',
     '3.4M',
     '2.5G',
+  ])
+})
+
+test('one of a thing is not several', () => {
+  expect([0, 1, 2, 12_345].map((count) => counted(count, 'step'))).toEqual([
+    '0 steps',
+    '1 step',
+    '2 steps',
+    '12.3k steps',
   ])
 })
 

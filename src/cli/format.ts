@@ -11,6 +11,11 @@ export function formatCount(value: number): string {
   return `${scaled < 100 ? scaled.toFixed(1) : scaled.toFixed(0)}${unit}`
 }
 
+/** 1 step, 2 steps, 12.3k steps. */
+export function counted(value: number, noun: string): string {
+  return `${formatCount(value)} ${value === 1 ? noun : `${noun}s`}`
+}
+
 /** Bytes with decimal units, as disks and networks count them. */
 export function formatBytes(bytes: number): string {
   if (bytes < 1000) return `${Math.round(bytes)} B`
