@@ -27,6 +27,8 @@ export class PeerRecord {
   private lease: LeaseView | null = null
   private view: RunView | undefined
   private contributions = 0
+  /** Of this peer's, also by earlier processes, that had been accepted when its lease was given. */
+  private contributionsBefore = 0
   private lastAccepted = 0
   private lastVerdict: Verdict | null = null
 
@@ -63,6 +65,7 @@ export class PeerRecord {
   began(lease: LeaseView): void {
     this.lease = lease
     this.step = 0
+    this.contributionsBefore = this.view?.you.contributions ?? this.contributions
     this.sources.onEvent({ type: 'leased', round: lease.round, steps: lease.steps })
     this.enter('training', '')
   }
@@ -90,7 +93,7 @@ export class PeerRecord {
     countedIn: number,
     work: { readonly steps: number; readonly tokens: number },
   ): void {
-    this.contributions += 1
+    this.contributions = this.contributionsBefore + 1 // the view that says so may not have come yet
     this.lastAccepted = countedIn
     this.sources.onEvent({ type: 'accepted', round, countedIn, ...work })
   }
