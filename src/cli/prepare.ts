@@ -24,7 +24,7 @@ import {
 } from '../model/index.ts'
 import { absolute, type CommandContext } from './context.ts'
 import { usageError } from './failures.ts'
-import { formatBytes, formatCount } from './format.ts'
+import { counted, formatBytes, formatCount } from './format.ts'
 import type { RunFile } from './run-file-schema.ts'
 
 export interface PreparedRun {
@@ -60,7 +60,7 @@ export async function prepareRun(
   const dataset = await openDataset(built.manifestBytes, (cid: Cid) => built.shards.get(cid), { signal })
   const { train, validation } = built.manifest
   output.line(
-    `Data: ${formatCount(corpus.documents.length)} documents, ${formatBytes(corpus.textBytes)}; ` +
+    `Data: ${counted(corpus.documents.length, 'document')}, ${formatBytes(corpus.textBytes)}; ` +
       `${formatCount(train.tokens)} tokens to train on, ${formatCount(validation.tokens)} held out`,
   )
   output.event({

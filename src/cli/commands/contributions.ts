@@ -5,7 +5,7 @@ import { decodeJoinLink, parsePeerId } from '../../swarm/index.ts'
 import { withHost } from '../ask-host.ts'
 import type { ContributionsCommandLine } from '../command-lines.ts'
 import { absolute, type CommandContext } from '../context.ts'
-import { formatBytes, formatCount, formatTable, printable } from '../format.ts'
+import { counted, formatBytes, formatCount, formatTable, printable } from '../format.ts'
 
 interface Total {
   contributions: number
@@ -92,7 +92,7 @@ function addTo(totals: Map<string, Total>, { peer, outcome, tokens, bytes }: Led
 
 function lineOf({ round, leaseRound, peer, steps, tokens, bytes, outcome, reason }: LedgerEntry): string {
   const late = outcome === 'late' ? ` (lease of round ${leaseRound})` : ''
-  const work = `${formatCount(steps)} steps, ${formatCount(tokens)} tokens, ${formatBytes(bytes)}`
+  const work = `${counted(steps, 'step')}, ${counted(tokens, 'token')}, ${formatBytes(bytes)}`
   return `round ${round}  ${peer.slice(-8)}  ${outcome}${late}: ${reason === '' ? work : printable(reason)}`
 }
 

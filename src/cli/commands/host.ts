@@ -21,7 +21,7 @@ import type { CheckpointLoss } from '../checkpoint-loss.ts'
 import type { HostCommandLine } from '../command-lines.ts'
 import { absolute, type CommandContext, loadRunFile } from '../context.ts'
 import { claimFolder } from '../disk.ts'
-import { formatBytes, formatCount, formatLoss } from '../format.ts'
+import { counted, formatBytes, formatCount, formatLoss } from '../format.ts'
 import { openHome } from '../home.ts'
 import { putCheckpoint, requireOwn, runLeftIn } from '../host-out.ts'
 import { homeError, openRun } from '../host-run.ts'
@@ -112,14 +112,14 @@ export async function host(context: CommandContext, path: string, options: HostC
   const { rounds } = manifest.rounds
   const { innerSteps } = createSyncMethod(manifest.sync) // of a round, which may be less than the method's H
   output.line(
-    `Run “${manifest.name}”: ${formatCount(parameters)} parameters, ${rounds} rounds of ${innerSteps} steps`,
+    `Run “${manifest.name}”: ${formatCount(parameters)} parameters, ${counted(rounds, 'round')} of ${counted(innerSteps, 'step')}`,
   )
   if (begun) {
     const { round, lastRound, totals } = coordinator.status()
     output.event({ event: 'resumed', round, rounds: lastRound, contributions: totals.contributions })
     output.line(
       `Goes on where the log ends: round ${Math.min(round, lastRound)} of ${lastRound}, ` +
-        `${formatCount(totals.contributions)} contributions accepted`,
+        `${counted(totals.contributions, 'contribution')} accepted`,
     )
   }
   output.line('')
@@ -208,7 +208,7 @@ export async function host(context: CommandContext, path: string, options: HostC
     const [first, newest] = [measured[0]!, measured.at(-1)!]
     const since = startLoss === undefined ? ` since round ${first.round}` : ''
     output.line(
-      `Done: ${status.checkpoint.round} rounds, validation loss ${formatLoss(startLoss ?? first.loss)} → ` +
+      `Done: ${counted(status.checkpoint.round, 'round')}, validation loss ${formatLoss(startLoss ?? first.loss)} → ` +
         `${formatLoss(newest.loss)}${since}, ${formatBytes(status.sentBytes)} sent, ${formatBytes(status.receivedBytes)} received`,
     )
     output.line(`Checkpoint: ${out}`)

@@ -34,7 +34,7 @@ import type { JoinCommandLine } from '../command-lines.ts'
 import { absolute, type CommandContext } from '../context.ts'
 import { claimFolder } from '../disk.ts'
 import { usageError } from '../failures.ts'
-import { formatBytes, formatCount, formatLoss } from '../format.ts'
+import { counted, formatBytes, formatCount, formatLoss } from '../format.ts'
 import { openFreeHome, openHome } from '../home.ts'
 import { checkJoining } from '../memory.ts'
 import { peerMetrics } from '../metrics.ts'
@@ -99,8 +99,8 @@ export async function join(context: CommandContext, text: string, options: JoinC
       workload = await openWorkload(preparation, backend)
       const parameters = countParameters(manifest.model)
       output.line(
-        `Run “${manifest.name}”: ${formatCount(parameters)} parameters, ${manifest.rounds.rounds} rounds of ` +
-          `${createSyncMethod(manifest.sync).innerSteps} steps; ${backend.name}, ${backend.threads} threads`,
+        `Run “${manifest.name}”: ${formatCount(parameters)} parameters, ${counted(manifest.rounds.rounds, 'round')} of ` +
+          `${counted(createSyncMethod(manifest.sync).innerSteps, 'step')}; ${backend.name}, ${counted(backend.threads, 'thread')}`,
       )
       output.event({
         event: 'joined',
@@ -119,7 +119,7 @@ export async function join(context: CommandContext, text: string, options: JoinC
     if (event.type === 'accepted') lastWork = { at: new Date(), tokens: event.tokens }
     if (event.type === 'accepted' && signal.aborted) {
       output.note(
-        `Round ${event.round}: ${event.steps} steps, ${formatCount(event.tokens)} tokens: accepted.`,
+        `Round ${event.round}: ${counted(event.steps, 'step')}, ${counted(event.tokens, 'token')}: accepted.`,
       )
     }
     if (event.type === 'refused' || event.type === 'missed' || event.type === 'accepted') {
@@ -169,11 +169,13 @@ export async function join(context: CommandContext, text: string, options: JoinC
       output.line(`Checkpoint: ${out}`)
     }
     if (result.reason === 'left') {
-      output.note(`Left after ${status.contributions} accepted contributions; the same command joins again.`)
+      output.note(
+        `Left after ${counted(status.contributions, 'accepted contribution')}; the same command joins again.`,
+      )
       throw signal.reason
     }
     output.line(
-      `Done: ${status.contributions} contributions accepted, ${formatBytes(status.sentBytes)} sent, ` +
+      `Done: ${counted(status.contributions, 'contribution')} accepted, ${formatBytes(status.sentBytes)} sent, ` +
         `${formatBytes(status.receivedBytes)} received`,
     )
     output.event({

@@ -13,7 +13,7 @@ import {
 import { openSignedRequest, type PeerId, parsePeerId } from '../../swarm/index.ts'
 import type { ReplayCommandLine } from '../command-lines.ts'
 import type { CommandContext } from '../context.ts'
-import { formatBytes, formatCount, printable } from '../format.ts'
+import { counted, formatBytes, formatCount, printable } from '../format.ts'
 import { openLogToRead } from '../open-log.ts'
 
 const claimSchema = z.object({ steps: z.number(), tokens: z.number(), loss: z.number() })
@@ -67,7 +67,7 @@ export async function replay(
     output.line(`${phase}, round ${Math.min(round, state.lastRound)} of ${state.lastRound}`)
     output.line(`Checkpoint of round ${checkpoint.round}: ${checkpoint.checkpoint}`)
     output.line(
-      `Accepted: ${formatCount(totals.contributions)} contributions, ${formatCount(totals.tokens)} tokens, ${formatBytes(totals.bytes)}`,
+      `Accepted: ${counted(totals.contributions, 'contribution')}, ${formatCount(totals.tokens)} tokens, ${formatBytes(totals.bytes)}`,
     )
     output.line(
       broken.length === 0

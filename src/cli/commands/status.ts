@@ -7,6 +7,7 @@ import type { StatusCommandLine } from '../command-lines.ts'
 import type { CommandContext } from '../context.ts'
 import {
   asWords,
+  counted,
   formatBytes,
   formatCount,
   formatDuration,
@@ -85,7 +86,7 @@ function describe(status: PublicStatus, refused: readonly LedgerEntry[]): string
     `Phase       ${asWords(status.phase)}: ${whyOf(status)}`,
     `Round       ${Math.min(status.round, status.lastRound)} of ${status.lastRound}, loss ${formatLoss(status.loss ?? undefined)}`,
     `Checkpoint  ${checkpoint.checkpoint} (round ${checkpoint.round})`,
-    `Accepted    ${formatCount(totals.contributions)} contributions, ${formatCount(totals.tokens)} tokens, ${formatBytes(totals.bytes)}`,
+    `Accepted    ${counted(totals.contributions, 'contribution')}, ${counted(totals.tokens, 'token')}, ${formatBytes(totals.bytes)}`,
     `Batches     ${formatCount(batches.next)} leased, ${formatCount(batches.pooled)} waiting again, ${formatCount(batches.skipped)} given up`,
   ]
   if (members.length > 0) {

@@ -10,7 +10,7 @@ import { fastestBackend, openChosenBackend } from '../backend.ts'
 import type { TrainCommandLine } from '../command-lines.ts'
 import { absolute, type CommandContext, loadRunFile } from '../context.ts'
 import { checkRoom, cidOfFile, claimFolder } from '../disk.ts'
-import { formatCount, formatDuration, formatLoss } from '../format.ts'
+import { counted, formatCount, formatDuration, formatLoss } from '../format.ts'
 import { checkTraining } from '../memory.ts'
 import type { Output } from '../output.ts'
 import { prepareRun } from '../prepare.ts'
@@ -53,7 +53,7 @@ export async function train(context: CommandContext, path: string, options: Trai
       `${config.attentionHeads} heads, vocabulary ${config.vocabularySize})`,
   )
   output.line(
-    `Backend: ${backend.name}, ${backend.threads} ${backend.threads === 1 ? 'thread' : 'threads'}; ` +
+    `Backend: ${backend.name}, ${counted(backend.threads, 'thread')}; ` +
       `step compiled in ${formatCount(trainer.compileMs)} ms`,
   )
   if (resumed !== undefined) sayResumed(output, out, resumed, run)
@@ -154,7 +154,7 @@ export async function train(context: CommandContext, path: string, options: Trai
   const trainLoss = losses.length === 0 ? null : mean(losses.slice(-lossWindow))
   const peakRssBytes = process.resourceUsage().maxRSS * 1024
   output.line(
-    `Done: ${trainer.steps} steps, validation loss ${formatLoss(validation.loss)}, training loss ` +
+    `Done: ${counted(trainer.steps, 'step')}, validation loss ${formatLoss(validation.loss)}, training loss ` +
       `${formatLoss(trainLoss ?? undefined)}, ${formatCount(speed.tokensPerSecond)} tokens/s, ` +
       `${formatDuration(speed.seconds)} of training`,
   )
