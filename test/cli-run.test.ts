@@ -90,6 +90,26 @@ test('anybody sees a run, its owner steers it, and its history can be checked', 
   }
 })
 
+test('who leaves says what it has contributed, of earlier processes too, also to a program', async () => {
+  const host = startCli(['host', await runFile('left', 100_000), '--home', at('left'), '--json'])
+  const { link } = await host.event(({ event }) => event === 'listening')
+  let before = 0
+  try {
+    for (let time = 0; time < 2; time++) {
+      const peer = startCli(joinArguments(String(link), 'eve'))
+      await peer.event(({ event }) => event === 'accepted')
+      peer.process.kill('SIGINT')
+      const { code, events, last } = await peer.ended
+      expect([code, last.event]).toEqual([130, 'error'])
+      const accepted = events.filter(({ event }) => event === 'accepted').length
+      expect(events.at(-2)).toMatchObject({ event: 'left', contributions: before + accepted })
+      before += accepted
+    }
+  } finally {
+    host.process.kill('SIGKILL')
+  }
+})
+
 test('a host and a peer find each other through a relay alone', async () => {
   const relay = startCli(['relay', '--listen', '/ip4/127.0.0.1/tcp/0', '--home', at('relay'), '--json'])
   const listening = await relay.event(({ event }) => event === 'listening')

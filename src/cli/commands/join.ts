@@ -172,6 +172,7 @@ export async function join(context: CommandContext, text: string, options: JoinC
       output.note(
         `Left after ${counted(status.contributions, 'accepted contribution')}; the same command joins again.`,
       )
+      output.event({ event: 'left', contributions: status.contributions, lastAccepted: status.lastAccepted })
       throw signal.reason
     }
     output.line(
