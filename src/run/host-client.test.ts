@@ -16,8 +16,10 @@ async function onlooker(
   const network = new MemoryNetwork({ clock, faults })
   const [host, self] = [identityNumbered(1), identityNumbered(2)]
   const runId = await cidOf(new Uint8Array(1))
+  let stopHost = async (): Promise<void> => {}
   if (hostIsThere) {
     const transport = memoryTransport({ self: host.peerId, network })
+    stopHost = () => transport.stop()
     const answering = { transport, signer: host.signer, runId, clock, session: new Uint8Array(16) }
     signedMessages(answering).handleSigned('ledger', { body: z.unknown(), answer })
   }
@@ -26,7 +28,7 @@ async function onlooker(
     transport: memoryTransport({ self: self.peerId, network }),
     ...{ signer: self.signer, clock, session: new Uint8Array(16) },
   })
-  return { clock, network, client }
+  return { clock, network, client, stopHost }
 }
 
 describe('whoever asks a host', () => {
@@ -50,6 +52,21 @@ describe('whoever asks a host', () => {
     const { clock, client } = await onlooker({}, false)
     await expect(client.connect()).rejects.toMatchObject({ code: 'join/unreachable' })
     expect(clock.steady()).toBe(0)
+  })
+
+  test('asks anew over another connection when one breaks, and hears in words when nobody is there any more', async () => {
+    const page = { entries: [], next: 0, length: 0 }
+    const { network, client, stopHost } = await onlooker({ cutReply: 1 }, true, async () => {
+      network.faults = {}
+      return page
+    })
+    await client.connect()
+    expect(await client.ledger({ from: 0 })).toEqual(page)
+    await stopHost()
+    await expect(client.ledger({ from: 0 })).rejects.toMatchObject({
+      code: 'join/unreachable',
+      message: expect.stringMatching(/^Nobody answers/),
+    })
   })
 
   test('waits for its turn when a host is asked too much, and is told so after a minute', async () => {

@@ -95,6 +95,7 @@ export class HostClient {
   ): Promise<Messages[Kind]['reply']> {
     const { clock, link } = this.init
     const startedMs = clock.steady()
+    let dialledAgain = kind === 'control' // a question may be asked twice, an order may not
     for (;;) {
       try {
         return await this.messages.signedRequest<Messages[Kind]['reply']>(link.host, {
@@ -102,12 +103,23 @@ export class HostClient {
           ...(signal && { signal }),
         })
       } catch (thrown) {
+        signal?.throwIfAborted()
+        if (isBrokenLine(thrown) && !dialledAgain) {
+          dialledAgain = true
+          await this.connect(signal)
+          continue
+        }
         const tooMany = isRemote(thrown, 'question/too-many') || isRemote(thrown, 'message/too-many')
         if (!tooMany || clock.steady() - startedMs >= turnPatienceMs) throw thrown
         await clock.sleep(turnPauseMs, signal)
       }
     }
   }
+}
+
+function isBrokenLine(thrown: unknown): boolean {
+  if (!(thrown instanceof GroundswellError)) return false
+  return thrown.code === 'peer/unreachable' || thrown.code === 'peer/closed'
 }
 
 /** What whoever uses a join link sees when nobody is there. */
