@@ -28,6 +28,8 @@ const messageLimits = {
   maxPollMs: 2000,
   /** A public status is made anew at most this often. */
   statusEveryMs: 250,
+  /** Who has asked for a status asks again within this time, if it goes on looking. */
+  nextLookMs: 3000,
   /** Of encoding and signing one, in pages of the ledger. */
   statusCost: 0.1,
 } as const
@@ -68,6 +70,8 @@ export class HostMessages {
   private readonly waiters = new Map<PeerId, () => void>()
   /** The newest state whose news concern everybody. */
   private newsVersion: number
+  /** When somebody was last told that the run is not finished. */
+  private lookedAtMs = Number.NEGATIVE_INFINITY
   private described: { status: PublicStatus; atMs: number } | undefined
 
   constructor(init: HostMessagesInit) {
@@ -85,6 +89,11 @@ export class HostMessages {
     if (!isNews(before, after)) return
     this.newsVersion = after.version
     this.wakeAll()
+  }
+
+  /** How long until everybody who looks on has had the time to see what has become of the run. */
+  get lookedOnForMs(): number {
+    return Math.max(0, this.lookedAtMs + messageLimits.nextLookMs - this.init.clock.steady())
   }
 
   wakeAll(): void {
@@ -198,9 +207,16 @@ export class HostMessages {
     const { statusCost } = messageLimits
     this.placeForQuestion(from, statusCost).settle(statusCost)
     const nowMs = this.init.clock.steady()
-    if (this.described === undefined || nowMs - this.described.atMs >= messageLimits.statusEveryMs) {
+    const { phase } = this.init.journal.state
+    const hasEnded = phase === 'finished' && this.described?.status.phase !== phase
+    if (
+      hasEnded ||
+      this.described === undefined ||
+      nowMs - this.described.atMs >= messageLimits.statusEveryMs
+    ) {
       this.described = { status: this.init.describe(), atMs: nowMs }
     }
+    if (this.described.status.phase !== 'finished') this.lookedAtMs = nowMs
     return this.described.status
   }
 

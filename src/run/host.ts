@@ -234,13 +234,11 @@ export class Host implements AsyncDisposable {
 
   /**
    * Stops answering and waits for what is under way. With `lingerMs`, first gives members that time to fetch the last
-   * checkpoint and say good-bye.
+   * checkpoint and say good-bye, and onlookers to see the end.
    */
   async stop(options: { readonly lingerMs?: number } = {}): Promise<void> {
     const { lingerMs = 0 } = options
-    if (lingerMs > 0 && this.failure === null && isAwaited(this.journal.state)) {
-      await this.linger(lingerMs)
-    }
+    if (lingerMs > 0 && this.failure === null) await this.linger(lingerMs)
     const reason = new GroundswellError('The host has stopped.', { code: 'host/stopped' })
     this.init.lease?.removeEventListener('abort', this.onSuperseded)
     this.stopping.abort(reason)
@@ -253,14 +251,18 @@ export class Host implements AsyncDisposable {
   }
 
   private async linger(lingerMs: number): Promise<void> {
+    const { clock } = this.init
     const { promise: allGone, resolve } = Promise.withResolvers<void>()
-    const stopListening = this.onChange(() => {
+    const look = (): void => {
       if (!isAwaited(this.journal.state)) resolve()
-    })
-    const tooLong = new AbortController()
-    const waited = this.init.clock.sleep(lingerMs, tooLong.signal).catch(() => undefined)
-    await Promise.race([allGone, waited])
-    tooLong.abort()
+    }
+    const stopListening = this.onChange(look)
+    look()
+    const over = new AbortController()
+    const tooLong = clock.sleep(lingerMs, over.signal).catch(() => undefined)
+    const allServed = allGone.then(() => clock.sleep(this.messages.lookedOnForMs, over.signal))
+    await Promise.race([allServed.catch(() => undefined), tooLong])
+    over.abort()
     stopListening()
   }
 

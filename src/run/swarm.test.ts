@@ -250,6 +250,16 @@ describe('a host at the end', () => {
     await expectSameCheckpoint([ada, ben])
     await stopped
   })
+
+  test('stays for those who looked on until then: they see the end', async () => {
+    swarm = await ToySwarm.start({ rounds: { ...impatient, rounds: 1, minimumPeers: 1 } })
+    const onlooker = await swarm.client(51)
+    expect((await onlooker.status()).phase).not.toBe('finished')
+    await swarm.join(1).result
+    const stopped = swarm.host.stop({ lingerMs: 10_000 })
+    expect((await onlooker.status()).phase).toBe('finished')
+    await stopped
+  })
 })
 
 describe('a bad network', () => {
