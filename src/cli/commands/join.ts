@@ -34,12 +34,13 @@ import type { JoinCommandLine } from '../command-lines.ts'
 import { absolute, type CommandContext } from '../context.ts'
 import { claimFolder } from '../disk.ts'
 import { usageError } from '../failures.ts'
-import { counted, formatBytes, formatCount, formatLoss } from '../format.ts'
+import { counted, formatBytes, formatCount } from '../format.ts'
 import { openFreeHome, openHome } from '../home.ts'
 import { checkJoining } from '../memory.ts'
 import { peerMetrics } from '../metrics.ts'
 import { startMetrics } from '../metrics-server.ts'
 import type { Output } from '../output.ts'
+import { type LastWork, peerLine } from '../peer-line.ts'
 
 const statusEveryMs = 250
 const plainEveryMs = 10_000
@@ -215,12 +216,6 @@ function statusFields(status: PeerStatus): Record<string, unknown> {
   }
 }
 
-/** When its newest accepted contribution came through, and what it held. */
-interface LastWork {
-  readonly at: Date
-  readonly tokens: number
-}
-
 function statusLine(
   output: Output,
   lastWork: () => LastWork | undefined,
@@ -232,33 +227,8 @@ function statusLine(
     if (now - shownAt < everyMs && !(urgent && output.json)) return
     shownAt = now
     output.event({ event: 'status', ...statusFields(status) })
-    const doing =
-      status.phase === 'training'
-        ? `training, step ${status.step}/${status.leaseSteps}`
-        : status.phase === 'waiting'
-          ? `waiting ${status.why}`
-          : status.why
-    const text = [
-      `round ${status.round}/${status.lastRound}`,
-      doing,
-      `loss ${formatLoss(status.loss ?? undefined)}`,
-      `${status.tokensPerSecond === null ? '–' : formatCount(status.tokensPerSecond)} tokens/s`,
-      `sent ${formatBytes(status.sentBytes)}, received ${formatBytes(status.receivedBytes)}`,
-      ...(status.share > 0 ? [`${(100 * status.share).toFixed(1)} % of the run`] : []),
-      lastAccepted(status, lastWork()),
-    ].join('  ·  ')
+    const text = peerLine(status, lastWork())
     if (output.interactive) output.redraw(text)
     else output.line(text)
   }
-}
-
-function lastAccepted({ lastAccepted: round, lastVerdict }: PeerStatus, work: LastWork | undefined): string {
-  const bad = lastVerdict?.outcome === 'rejected' || lastVerdict?.outcome === 'expired'
-  const trouble = bad
-    ? `; round ${lastVerdict.round} ${lastVerdict.outcome} ${lastVerdict.reason}`.trimEnd()
-    : ''
-  if (round === 0) return `nothing accepted yet${trouble}`
-  const when = work === undefined ? '' : ` at ${work.at.toLocaleTimeString('en-GB')}`
-  const held = work === undefined ? '' : ` (${formatCount(work.tokens)} tokens)`
-  return `last accepted: round ${round}${when}${held}${trouble}`
 }
