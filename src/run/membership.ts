@@ -70,7 +70,9 @@ export function join(state: RunState, event: Extract<RunEvent, { type: 'joined' 
   const { peer, name, addresses } = event
   const known = state.members.get(peer)
   if (known !== undefined && isPresent(known)) {
-    return { code: 'member/present', message: 'The peer is in the run already.' }
+    if (isKnownAs(known, event)) return { code: 'member/present', message: 'The peer is in the run already.' }
+    // Another process of it, before the one that died was missed: others are to find that one.
+    return withMember(state, peer, known, { ...known, name, addresses })
   }
   if (known !== undefined && state.round < known.expelledUntil) {
     const { reason } = known.lastVerdict!
@@ -91,6 +93,11 @@ export function join(state: RunState, event: Extract<RunEvent, { type: 'joined' 
   const base = known ?? newcomer
   const status = base.lease === null ? 'joining' : 'active'
   return withMember(state, peer, known ?? null, { ...base, status, name, addresses, since: state.version })
+}
+
+function isKnownAs(member: Member, { name, addresses }: Pick<Member, 'name' | 'addresses'>): boolean {
+  const same = addresses.length === member.addresses.length
+  return name === member.name && same && addresses.every((address, i) => address === member.addresses[i])
 }
 
 export function becomeReady(

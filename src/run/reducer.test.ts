@@ -73,6 +73,16 @@ describe('a run', () => {
   })
 })
 
+test('a peer that was started again before it was missed is known by its new name and addresses, and else as it was', () => {
+  const story = new Story().join(ada, ben)
+  const before = story.member(ada)
+  const { counts, open } = story.state
+  story.next({ type: 'joined', atMs: story.state.nowMs, peer: ada, name: 'again', addresses: ['/memory/2'] })
+  expect(story.member(ada)).toEqual({ ...before, name: 'again', addresses: ['/memory/2'] })
+  expect(story.state.counts).toEqual(counts)
+  expect(story.state.open).toEqual(open)
+})
+
 describe('warming up', () => {
   const early = (): Story => new Story().come(cleo).join(ada, ben)
 
