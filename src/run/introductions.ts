@@ -1,6 +1,6 @@
 /**
- * Whom a peer can reach besides the host: it dials those that a view names, each once and in the background, and
- * remembers who answered. The host has everything too, so nothing waits for this longer than it wants to.
+ * Whom a peer can reach besides the host: it dials those that a view names, each once at its addresses and in the
+ * background, and remembers who answered. The host has everything too, so nothing waits for this longer than it wants to.
  */
 import type { PeerId, Transport } from '../swarm/index.ts'
 import type { RunView } from './protocol.ts'
@@ -13,18 +13,27 @@ const limits = {
   peers: 1024,
 } as const
 
+interface Dialled {
+  /** A peer that has been started again listens elsewhere. */
+  readonly at: string
+  readonly done: Promise<void>
+}
+
 export class Introductions {
-  private readonly transport: Transport
-  private readonly dialled = new Map<PeerId, Promise<void>>()
+  private readonly transport: Pick<Transport, 'dial'>
+  private readonly dialled = new Map<PeerId, Dialled>()
   private readonly reachable = new Set<PeerId>()
 
-  constructor(transport: Transport) {
+  constructor(transport: Pick<Transport, 'dial'>) {
     this.transport = transport
   }
 
   introduce(view: RunView, signal: AbortSignal): void {
     for (const { peer, addresses } of view.peers) {
-      if (!this.dialled.has(peer)) this.dialled.set(peer, this.dial(peer, addresses, signal))
+      const at = addresses.join(' ')
+      if (this.dialled.get(peer)?.at === at) continue
+      this.dialled.delete(peer)
+      this.dialled.set(peer, { at, done: this.dial(peer, addresses, signal) })
     }
     for (const peer of this.dialled.keys()) {
       if (this.dialled.size <= limits.peers) break
@@ -39,7 +48,7 @@ export class Introductions {
 
   /** Waits for the dialling that is under way. */
   async settled(): Promise<void> {
-    await Promise.all(this.dialled.values())
+    await Promise.all([...this.dialled.values()].map(({ done }) => done))
   }
 
   private async dial(peer: PeerId, addresses: readonly string[], signal: AbortSignal): Promise<void> {
