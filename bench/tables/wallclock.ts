@@ -12,7 +12,7 @@ import { createSyncMethod } from '../../src/sync/index.ts'
 import { measureExchange } from './exchange-cost.ts'
 import { newestCode, type TrainingCell, withTodaysSettings } from './loss-cells.ts'
 import { measuredHow } from './loss-markdown.ts'
-import { durationText, markdownTable, median, percent, timesText } from './markdown.ts'
+import { markdownTable, median, percent, timesText } from './markdown.ts'
 import { measureStep } from './plan.ts'
 import { provenance, ResultsFile, writeWhole } from './results.ts'
 import { methodCase } from './settings.ts'
@@ -203,7 +203,7 @@ function wallclockMarkdown(given: {
       const baseline = baselines.find(({ megabits }) => megabits === row.megabits)?.secondsToLoss ?? null
       if (row.secondsToLoss === null) return 'not reached'
       const times = baseline === null ? '' : `, ${timesText(baseline / row.secondsToLoss)}`
-      return `${durationText(row.secondsToLoss)}${spreadOf(row)}${times}`
+      return `${timeText(row.secondsToLoss, row)}${times}`
     }),
     ...group.map(({ computing }) => percent(computing, 0)),
   ])
@@ -246,11 +246,14 @@ function wallclockMarkdown(given: {
   ].join('\n')
 }
 
-/** The least and the greatest time of the seeds, in brackets; nothing for one seed. */
-function spreadOf({ bySeed }: ClockRow): string {
-  if (bySeed.length < 2) return ''
+/** A median time with the least and the greatest of the seeds in brackets, where there are several: `229 s (221–240)`. */
+function timeText(middle: number, { bySeed }: ClockRow): string {
+  const [size, unit] = middle < 600 ? [1, 's'] : middle < 7200 ? [60, 'min'] : [3600, 'h']
+  const figure = (seconds: number): string =>
+    Number.isFinite(seconds) ? String(Number((seconds / size).toPrecision(3))) : 'never'
   const sorted = bySeed.map(({ seconds }) => seconds ?? Number.POSITIVE_INFINITY).toSorted((a, b) => a - b)
-  return ` (${durationText(sorted[0]!)} to ${durationText(sorted.at(-1)!)})`
+  const spread = sorted.length < 2 ? '' : ` (${figure(sorted[0]!)}–${figure(sorted.at(-1)!)})`
+  return `${figure(middle)} ${unit}${spread}`
 }
 
 function clockChart(megabits: number, rows: readonly ClockRow[]): string {
