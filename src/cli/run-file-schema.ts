@@ -264,6 +264,12 @@ export const runFileSchema: z.ZodType<RunFile> = z
         `muon would not be used, as ${sync.method} takes a step of its own: use adamw, or another sync.method`,
       )
     }
+    if (sync.method === 'data-parallel' && sync.optimiser.learningRate !== training.optimiser.learningRate) {
+      fail(
+        ['sync', 'optimiser', 'learningRate'],
+        `${sync.optimiser.learningRate} would not be used: the schedule begins from training.optimiser.learningRate`,
+      )
+    }
     // Here, as a host would say so only after it has made tokens of all its text. Norm and output matrix may fill the last one.
     if (
       sync.method === 'streaming-diloco' &&

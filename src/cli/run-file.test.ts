@@ -61,6 +61,14 @@ test('data parallelism takes its step with the optimiser of the training section
   expect(sync).toMatchObject({ optimiser: { kind: 'adamw', weightDecay: 0.3, beta2: 0.99, clipNorm: 2 } })
 })
 
+test('data parallelism has the learning rate of the schedule, and refuses another one', () => {
+  const of = (rates: string) => () => parseRunFile(rates, 'run.yaml')
+  expect(of('sync: { method: data-parallel, optimiser: { learningRate: 0.5 } }')).toThrow(
+    '“sync.optimiser.learningRate” cannot be so: 0.5 would not be used',
+  )
+  of('{ training: { optimiser: { learningRate: 0.5 } }, sync: { method: data-parallel } }')()
+})
+
 test.each(['data-parallel', 'demo', 'distro'])('%s has no use for Muon, and says so', (method) => {
   const error = refusal(`sync: { method: ${method} }\ntraining:\n  optimiser: { kind: muon }\n`)
   expect(error.message).toMatch(/^run\.yaml:3:16: “training\.optimiser\.kind” cannot be so: muon would not/)
