@@ -67,7 +67,7 @@ describe('train', () => {
   test('speaks to people in lines', async () => {
     const { code, stdout } = await runCli(['train', runFile, '--out', at('spoken'), '--steps', '3'])
     expect(code).toBe(0)
-    expect(stdout).toMatch(/^Data: 1 documents/)
+    expect(stdout).toMatch(/^Data: 1 document, /)
     expect(stdout).toContain('step 3/3')
     expect(stdout).toContain('validation loss')
     expect(stdout).not.toContain('{')

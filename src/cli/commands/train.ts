@@ -49,8 +49,8 @@ export async function train(context: CommandContext, path: string, options: Trai
   const { steps, batchSize, gradientAccumulation, sequenceLength } = run.training
   const tokensPerStep = batchSize * gradientAccumulation * sequenceLength
   output.line(
-    `Model: ${formatCount(parameters)} parameters (${config.layers} layers, hidden ${config.hiddenSize}, ` +
-      `${config.attentionHeads} heads, vocabulary ${config.vocabularySize})`,
+    `Model: ${formatCount(parameters)} parameters (${counted(config.layers, 'layer')}, hidden ${config.hiddenSize}, ` +
+      `${counted(config.attentionHeads, 'head')}, vocabulary ${config.vocabularySize})`,
   )
   output.line(
     `Backend: ${backend.name}, ${counted(backend.threads, 'thread')}; ` +
