@@ -101,8 +101,11 @@ export function publishedShape(gaps: readonly Gap[]): readonly Sign[] {
     }
   }
   const single = gaps.filter(({ replicas }) => replicas === 1)
+  /** As good as data parallelism. */
   const level = (gap: Gap): Gap => ({
-    ...{ ...gap, gap: 0, gaps: new Map([...gap.gaps.keys()].map((seed) => [seed, 0])) },
+    ...gap,
+    gap: 0,
+    gaps: new Map([...gap.gaps.keys()].map((seed) => [seed, 0])),
   })
   return [
     sign(
