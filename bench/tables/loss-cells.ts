@@ -23,6 +23,9 @@ export interface Grid {
 
 export const baseline = 'data-parallel'
 
+/** Of the held-out text when the run ended. */
+export const finalLoss = ({ value }: TrainingCell): number => value.losses.at(-1)!.loss
+
 /** In the order of bench/tables/settings.ts, then by inner rate, replicas and seed. */
 export function comparableCells(cells: readonly TrainingCell[], scope: Scope): readonly TrainingCell[] {
   const same = identityOf(scope)
@@ -133,7 +136,8 @@ export function absentCells(
   return { of, absent, words }
 }
 
-function ascending(numbers: readonly number[]): readonly number[] {
+/** Each once. */
+export function ascending(numbers: readonly number[]): readonly number[] {
   return [...new Set(numbers)].toSorted((a, b) => a - b)
 }
 
@@ -143,7 +147,8 @@ function placeOf(method: string): number {
   return place < 0 ? methodNames.length : place
 }
 
-function compare(a: readonly number[], b: readonly number[]): number {
+/** By the first figure in which two differ. */
+export function compare(a: readonly number[], b: readonly number[]): number {
   const at = a.findIndex((value, i) => value !== b[i])
   return at < 0 ? 0 : a[at]! - b[at]!
 }

@@ -1,10 +1,12 @@
 /** Table 1 as Markdown and charts: losses beside data parallelism's, what was sent, and which cells are not there. */
 import {
   absentCells,
+  ascending,
   baseline,
   changedSince,
   deviations,
   filledIn,
+  finalLoss,
   type Grid,
   referencesOf,
   type TrainingCell,
@@ -14,14 +16,12 @@ import { bytesText, markdownTable, median, medianAndSpread, timesText, verdict }
 import { type Cell, identityOf } from './results.ts'
 import { lineChart } from './svg.ts'
 
-const finalLoss = ({ value }: TrainingCell): number => value.losses.at(-1)!.loss
-
 /** Of cells that can be compared, in their order (`comparableCells`). */
 export function lossMarkdown(cells: readonly TrainingCell[], asked: Grid): string {
   if (cells.length === 0) return '# Loss at equal tokens\n\nNothing has been measured yet.\n'
   const first = cells[0]!
   const { shape, model, text } = first.key
-  const seeds = distinct(cells.map(({ key }) => key.seed)).toSorted((a, b) => a - b)
+  const seeds = ascending(cells.map(({ key }) => key.seed))
   const rates = distinct(cells.map(({ key }) => key.optimiser.learningRate))
   const references = referencesOf(cells)
   const groups = Map.groupBy(cells, ({ key }) => identityOf([key.method, filledIn(key), key.replicas]))

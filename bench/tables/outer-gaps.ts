@@ -3,10 +3,8 @@
  * have the shape of the published ones (https://arxiv.org/abs/2503.09799): one replica beats data parallelism, the gap
  * grows with replicas and shrinks with the size of the model.
  */
-import type { TrainingCell } from './loss-cells.ts'
+import { baseline, compare, finalLoss, type TrainingCell } from './loss-cells.ts'
 import { median } from './markdown.ts'
-
-export const finalLoss = ({ value }: TrainingCell): number => value.losses.at(-1)!.loss
 
 /** Cells of one model, number of replicas, H, rate and momentum: one for each seed. */
 export interface OuterCase {
@@ -34,11 +32,7 @@ export function outerCases(cells: readonly TrainingCell[]): readonly OuterCase[]
   const rank = (each: OuterCase): readonly number[] => [
     ...[each.parameters, each.replicas, each.innerSteps, each.outerLearningRate, each.outerMomentum],
   ]
-  return [...cases.values()].toSorted((a, b) => {
-    const [first, second] = [rank(a), rank(b)]
-    const at = first.findIndex((value, i) => value !== second[i])
-    return at < 0 ? 0 : first[at]! - second[at]!
-  })
+  return [...cases.values()].toSorted((a, b) => compare(rank(a), rank(b)))
 }
 
 /** How much worse than data parallelism with the same seed, as a share, of the best settings for one H. */
@@ -53,7 +47,7 @@ export interface Gap extends OuterCase {
  * the most seeds: the best of many single runs would be the luckiest.
  */
 export function bestGaps(cells: readonly TrainingCell[]): readonly Gap[] {
-  const references = cells.filter(({ key }) => key.method === 'data-parallel')
+  const references = cells.filter(({ key }) => key.method === baseline)
   const all = outerCases(cells).flatMap((each) => {
     const gaps = new Map<number, number>()
     for (const [seed, loss] of each.losses) {

@@ -8,10 +8,10 @@ import { parseArgs } from 'node:util'
 import { openBackend } from '../../src/runtime/index.ts'
 import { type SyncSettings, syncSettingsSchema } from '../../src/sync/index.ts'
 import { defaultShape, quickShape } from './loss.ts'
-import { newestCode, type TrainingCell } from './loss-cells.ts'
+import { ascending, baseline, finalLoss, newestCode, type TrainingCell } from './loss-cells.ts'
 import { measuredHow } from './loss-markdown.ts'
 import { markdownTable, medianAndSpread } from './markdown.ts'
-import { bestGaps, finalLoss, outerCases, publishedShape, type Sign } from './outer-gaps.ts'
+import { bestGaps, outerCases, publishedShape, type Sign } from './outer-gaps.ts'
 import { workThrough } from './plan.ts'
 import { identityOf, ResultsFile, writeWhole } from './results.ts'
 import { methodCase } from './settings.ts'
@@ -54,7 +54,7 @@ export async function runOuterTable(args: readonly string[]): Promise<void> {
       const grid = outerGrid(numbers(values['inner-steps']), numbers(values.rates), numbers(values.momenta))
       const diloco = methodCase('diloco', model)
       return [
-        trainingKey(methodCase('data-parallel', model), { ...given, replicas: 1 }),
+        trainingKey(methodCase(baseline, model), { ...given, replicas: 1 }),
         ...grid.flatMap((sync) => {
           const key = trainingKey({ ...diloco, sync }, { ...given, replicas: 1 })
           return numbers(values.replicas).map((replicas) => ({ ...key, replicas }))
@@ -118,11 +118,11 @@ export function outerMarkdown(
   ])
   const references = Map.groupBy(
     cells
-      .filter(({ key }) => key.method === 'data-parallel')
+      .filter(({ key }) => key.method === baseline)
       .toSorted((a, b) => a.value.parameters - b.value.parameters),
     ({ key }) => key.model,
   )
-  const seeds = [...new Set(cells.map(({ key }) => key.seed))].toSorted((a, b) => a - b)
+  const seeds = ascending(cells.map(({ key }) => key.seed))
   return [
     '# Outer learning rate, momentum and H',
     '',

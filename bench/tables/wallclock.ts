@@ -10,7 +10,7 @@ import { noChurn, roundPolicySchema, simulate } from '../../src/run/index.ts'
 import { type Backend, openBackend } from '../../src/runtime/index.ts'
 import { createSyncMethod } from '../../src/sync/index.ts'
 import { measureExchange } from './exchange-cost.ts'
-import { newestCode, type TrainingCell, withTodaysSettings } from './loss-cells.ts'
+import { ascending, newestCode, type TrainingCell, withTodaysSettings } from './loss-cells.ts'
 import { measuredHow } from './loss-markdown.ts'
 import { markdownTable, median, percent, timesText } from './markdown.ts'
 import { measureStep } from './plan.ts'
@@ -213,7 +213,7 @@ function wallclockMarkdown(given: {
       .toSorted((a, b) => a.secondsToLoss! - b.secondsToLoss!)[0]
     return `${best?.method ?? 'none'} at ${megabits} Mb/s`
   })
-  const seeds = [...new Set(cells.map(({ key }) => key.seed))].toSorted((a, b) => a - b)
+  const seeds = ascending(cells.map(({ key }) => key.seed))
   const slowest = rates[0]!
   const timeOf = (method: string): number | null =>
     rows.find((row) => row.method === method && row.megabits === slowest)?.secondsToLoss ?? null

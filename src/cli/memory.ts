@@ -4,10 +4,10 @@
  */
 import { totalmem } from 'node:os'
 import { GroundswellError } from '../core/index.ts'
-import { countParameters, layoutOf } from '../model/index.ts'
+import { countParameters, type LlamaConfig, layoutOf } from '../model/index.ts'
 import type { Manifest } from '../run/index.ts'
 import { type BackendName, isGraphics } from '../runtime/index.ts'
-import { createSyncMethod } from '../sync/index.ts'
+import { createSyncMethod, type SyncMethod } from '../sync/index.ts'
 import type { OptimiserSettings } from '../train/index.ts'
 import { formatBytes, formatCount } from './format.ts'
 import type { RunFile } from './run-file-schema.ts'
@@ -58,7 +58,11 @@ export function checkHosting(
 ): void {
   const parameters = countParameters(model)
   const first = { bytes: bytesPerNumber * parameters, what: 'the parameters' }
-  refuseIfMore([first, stateNeed({ model, sync })], { parameters, memoryBytes, remedy: smallerModel })
+  refuseIfMore([first, stateNeed(createSyncMethod(sync), model)], {
+    parameters,
+    memoryBytes,
+    remedy: smallerModel,
+  })
 }
 
 /**
@@ -72,9 +76,10 @@ export function checkJoining(
   memoryBytes: number = machineMemory(),
 ): void {
   const parameters = countParameters(model)
-  const state = stateNeed({ model, sync })
+  const method = createSyncMethod(sync)
+  const state = stateNeed(method, model)
   const training =
-    createSyncMethod(sync).quantity === 'gradient'
+    method.quantity === 'gradient'
       ? { bytes: 2 * bytesPerNumber * parameters, what: 'parameters and gradients' }
       : trainingNeed(parameters, inner.optimiser)
   const needs = isGraphics(backend) ? [state] : [training, state]
@@ -93,8 +98,7 @@ interface Need {
 const smallerModel =
   'Make the model smaller, as with model.layers and model.hiddenSize, or use a larger machine.'
 
-function stateNeed({ model, sync }: Pick<Manifest, 'model' | 'sync'>): Need {
-  const method = createSyncMethod(sync)
+function stateNeed(method: SyncMethod, model: LlamaConfig): Need {
   return { bytes: method.stateBytes(layoutOf(model)), what: `the merged state of ${method.id}` }
 }
 

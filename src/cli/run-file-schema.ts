@@ -2,7 +2,7 @@
 import { z } from 'zod'
 import type { RoundPolicy } from '../run/index.ts'
 import { maxThreads } from '../runtime/index.ts'
-import { type SyncSettings, syncSettingsSchema } from '../sync/index.ts'
+import { createSyncMethod, type SyncSettings, syncSettingsSchema } from '../sync/index.ts'
 import { type TrainingSettings, trainingSchema } from '../train/index.ts'
 import { parseRate } from './units.ts'
 
@@ -167,9 +167,6 @@ const tokenizerSchema = z
     }
   })
 
-/** Methods whose peers take no inner steps. */
-const gradientMethods: ReadonlySet<string> = new Set(['data-parallel', 'demo', 'distro'])
-
 export const runFileSchema: z.ZodType<RunFile> = z
   .strictObject({
     model: modelSchema.prefault({}),
@@ -258,7 +255,7 @@ export const runFileSchema: z.ZodType<RunFile> = z
         'muloco is DiLoCo with Muon as inner optimiser: use muon, or sync.method diloco',
       )
     }
-    if (gradientMethods.has(sync.method) && training.optimiser.kind === 'muon') {
+    if (training.optimiser.kind === 'muon' && createSyncMethod(sync).quantity === 'gradient') {
       fail(
         ['training', 'optimiser', 'kind'],
         `muon would not be used, as ${sync.method} takes a step of its own: use adamw, or another sync.method`,
