@@ -29,9 +29,8 @@ if (Number(process.versions.node.split('.')[0]) >= neededMajor) {
     process.exit(1)
   }
   const child = spawn(node, [fileURLToPath(import.meta.url), ...process.argv.slice(2)], { stdio: 'inherit' })
-  // Ctrl-C reaches the child by itself, as it shares the terminal; a signal sent to this process alone does not.
-  process.on('SIGINT', () => {})
-  for (const signal of ['SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal))
+  // Ctrl-C reaches the child twice, as it shares the terminal, and counts once there (src/cli/interrupt.ts).
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal))
   child.on('error', (error) => {
     process.stderr.write(`Could not start ${node}: ${error.message}\n`)
     process.exit(1)

@@ -5,18 +5,29 @@
  */
 import { exitCodes, Interrupted } from './failures.ts'
 
+/** One press arrives twice where a terminal and a parent that passes it on both send it; nobody presses as fast, in milliseconds. */
+const samePress = 100
+
 export interface Interruption extends Disposable {
   readonly signal: AbortSignal
   /** The same clean stop for another reason; the first Ctrl-C after it is still the first. */
   readonly stop: (reason: Error) => void
 }
 
-export function listenForInterrupt(process: NodeJS.Process, onFirst: () => void): Interruption {
+/** @param now in milliseconds */
+export function listenForInterrupt(
+  process: NodeJS.Process,
+  onFirst: () => void,
+  now: () => number = () => performance.now(),
+): Interruption {
   const controller = new AbortController()
-  let asked = false
+  let first: number | undefined
   const onSignal = (): void => {
-    if (asked) process.exit(exitCodes.interrupted)
-    asked = true
+    if (first !== undefined) {
+      if (now() - first > samePress) process.exit(exitCodes.interrupted)
+      return
+    }
+    first = now()
     onFirst()
     controller.abort(new Interrupted())
   }
