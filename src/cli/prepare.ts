@@ -100,7 +100,9 @@ async function startingPoint(context: CommandContext, run: RunFile, corpus: Corp
   const tokenizer =
     run.tokenizer.kind === 'bytes'
       ? byteTokenizer()
-      : trainBytePairEncoding(
+      : await inTurns(
+          pauseUntil(context.signal),
+          trainBytePairEncoding,
           // not on what is held out, which is to stay unseen
           splitHeldOut(corpus.documents, { fraction: run.data.heldOutFraction, seed: run.seed }).train,
           { vocabularySize: run.tokenizer.vocabularySize },

@@ -152,6 +152,11 @@ export function runBackendSuite({ make, skip = [], heldBytes }: BackendSuite): v
       expect(numbers((await state.read()).value)).toEqual([1])
     })
 
+    check('is not made when its making is aborted', async () => {
+      const signal = AbortSignal.abort(new Error('stopped'))
+      await expect(backend.createState(initial, { signal })).rejects.toThrow('stopped')
+    })
+
     check('is updated exactly once by a run, and only where the program says so', async () => {
       await using executable = await compile(step)
       await using state = await backend.createState(initial)

@@ -27,8 +27,11 @@ export interface Backend extends AsyncDisposable {
   /** Threads that one run uses; 1 where the question has no meaning. */
   readonly threads: number
   compile(program: EmittedProgram): Promise<Executable>
-  /** Copies the values to where the computation is. One state serves any number of executables. */
-  createState(values: Readonly<Record<string, HostTensor>>): Promise<State>
+  /** Copies the values to where the computation is. One state serves any number of executables. An abort is heard between two tensors. */
+  createState(
+    values: Readonly<Record<string, HostTensor>>,
+    options?: { readonly signal?: AbortSignal },
+  ): Promise<State>
 }
 
 export interface Executable extends AsyncDisposable {

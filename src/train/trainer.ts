@@ -3,7 +3,7 @@
  * there between steps; JavaScript hands in tokens and gets a loss. `snapshot` holds all that the next step depends
  * on, so a run that was stopped anywhere goes on with the same bits it would have had.
  */
-import { GroundswellError, orDispose } from '../core/index.ts'
+import { GroundswellError, orDispose, throwIfAborted } from '../core/index.ts'
 import { flatParametersOf, type LlamaConfig, type Parameters, parametersOf } from '../model/index.ts'
 import type { Backend, Executable, HostTensor, State } from '../runtime/index.ts'
 import type { TensorSpec } from '../tensor/index.ts'
@@ -23,6 +23,8 @@ export interface TrainerOptions {
   readonly config: LlamaConfig
   readonly parameters: Parameters
   readonly settings: TrainerSettings
+  /** Ends the making of a trainer; not what it does later. */
+  readonly signal?: AbortSignal
 }
 
 export interface StepReport {
@@ -74,12 +76,13 @@ export class Trainer implements AsyncDisposable {
 
   /** Compiles the training step and puts the parameters, with empty moments, on the backend. */
   static async create(options: TrainerOptions): Promise<Trainer> {
-    const { backend, config, parameters, settings } = options
+    const { backend, config, parameters, settings, signal } = options
     const { batchSize, sequenceLength, gradientAccumulation, optimiser } = settings
     const step = { config, batchSize, sequenceLength, gradientAccumulation, optimiser }
     return orDispose(await compileStep(backend, step), async (runner) => {
+      throwIfAborted(signal)
       const initial = initialTrainingState(config, parameters, optimiser)
-      const state = await backend.createState({ ...initial, ...runner.scratch() })
+      const state = await backend.createState({ ...initial, ...runner.scratch() }, signal && { signal })
       return new Trainer(options, { runner, state, savedNames: Object.keys(initial) })
     })
   }

@@ -44,6 +44,7 @@ export async function train(context: CommandContext, path: string, options: Trai
     config,
     parameters: prepared.parameters,
     settings: run.training,
+    signal,
   })
   if (resumed !== undefined) await trainer.restore(resumed.snapshot)
   const { steps, batchSize, gradientAccumulation, sequenceLength } = run.training

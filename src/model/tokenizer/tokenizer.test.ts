@@ -1,5 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
+import { inTurns } from '../../core/index.ts'
 import {
   byteTokenizer,
   endOfText,
@@ -128,6 +129,19 @@ describe('training', () => {
   test('text that runs out of pairs gives a smaller vocabulary', () => {
     expect(trainBytePairEncoding(['ab ab'], { vocabularySize: 400 }).vocabularySize).toBe(259)
     expect(trainBytePairEncoding([], { vocabularySize: 400 }).vocabularySize).toBe(257)
+  })
+
+  test('part by part it learns the same, with a turn for others after every merge and megabyte', async () => {
+    const long = [...corpus, 'some words and more of them. '.repeat(100_000)]
+    let turns = 0
+    const pause = async (): Promise<void> => {
+      turns++
+    }
+    const inParts = await inTurns(pause, trainBytePairEncoding, long, { vocabularySize: 300 })
+    expect(tokenizerToJson(inParts)).toBe(
+      tokenizerToJson(trainBytePairEncoding(long, { vocabularySize: 300 })),
+    )
+    expect(turns).toBe(2 + 300 - 257)
   })
 
   test('a vocabulary without room for the bytes is refused', () => {

@@ -5,7 +5,7 @@
  * of their characters, then the merges. Words are counted once; a merge visits only the words that hold its pair, and
  * counts are kept up to date rather than taken anew.
  */
-import { GroundswellError } from '../../core/index.ts'
+import { GroundswellError, inParts, type Parts } from '../../core/index.ts'
 import { byteCharacters, bytesOfToken } from './byte-alphabet.ts'
 import { endOfText } from './definition.ts'
 import { growFloat64, growInt32 } from './grow.ts'
@@ -26,10 +26,13 @@ export interface TrainOptions {
 }
 
 /**
- * Learns a vocabulary from texts.
+ * Learns a vocabulary from texts; `inTurns` does it part by part.
  * @throws GroundswellError `tokenizer/vocabulary-too-small` when the bytes and the special tokens do not fit
  */
-export function trainBytePairEncoding(texts: Iterable<string>, options: TrainOptions): BytePairTokenizer {
+export const trainBytePairEncoding: (texts: Iterable<string>, options: TrainOptions) => BytePairTokenizer =
+  inParts(learnVocabulary)
+
+function* learnVocabulary(texts: Iterable<string>, options: TrainOptions): Parts<BytePairTokenizer> {
   const specialTokens = [...new Set(options.specialTokens ?? [endOfText])]
   const alphabet = [...byteCharacters].sort()
   const tokens = [...specialTokens, ...alphabet]
@@ -44,9 +47,10 @@ export function trainBytePairEncoding(texts: Iterable<string>, options: TrainOpt
   for (const [i, character] of alphabet.entries()) {
     idOfByte[bytesOfToken(character)![0]!] = specialTokens.length + i
   }
-  const words = countWords(texts, pattern)
+  const words = yield* countWords(texts, pattern)
   const learner = new MergeLearner(words, idOfByte, options.vocabularySize)
-  const merges = learner.learn(tokens, options.vocabularySize, options.minimumFrequency ?? 1)
+  yield* learner.enterWords()
+  const merges = yield* learner.learn(tokens, options.vocabularySize, options.minimumFrequency ?? 1)
   return new BytePairTokenizer({
     tokens: new Map(tokens.map((token, id) => [token, id])),
     merges,
@@ -64,19 +68,37 @@ interface WordCounts {
   readonly counts: Float64Array
 }
 
-function countWords(texts: Iterable<string>, pattern: WordPattern): WordCounts {
+/** Bytes of text, or distinct words, between two turns: some milliseconds. */
+const bytesPerPart = 1 << 20
+const wordsPerPart = 1 << 16
+
+function* countWords(texts: Iterable<string>, pattern: WordPattern): Parts<WordCounts> {
   const words = new WordTable(1 << 14, 1 << 17)
   let counts: Float64Array = new Float64Array(1 << 14)
   const scan = wordScanner(pattern)
   const encoder = new TextEncoder()
-  for (const text of texts) {
-    const bytes = encoder.encode(text)
-    for (let start = 0; start < bytes.length; ) {
+  /** Counts the words that begin before `limit`; returns where the next one begins. */
+  const countPart = (bytes: Uint8Array, from: number, limit: number): number => {
+    let start = from
+    while (start < limit) {
       const end = scan(bytes, start, bytes.length)
       const word = words.add(bytes, start, end)
       counts = growFloat64(counts, word + 1)
       counts[word]!++
       start = end
+    }
+    return start
+  }
+  let room = bytesPerPart
+  for (const text of texts) {
+    const bytes = encoder.encode(text)
+    for (let start = 0; start < bytes.length; ) {
+      const next = countPart(bytes, start, Math.min(bytes.length, start + room))
+      room -= next - start
+      start = next
+      if (room > 0) continue
+      room = bytesPerPart
+      yield
     }
   }
   return { words, counts }
@@ -122,21 +144,28 @@ class MergeLearner {
     this.wordCounts = counts
     this.arisenBefore = new Int32Array(vocabularySize)
     this.arisenAfter = new Int32Array(vocabularySize)
-    const heads: number[] = []
     for (let word = 0; word < words.size; word++) {
-      const start = words.offsets[word]!
-      const end = words.offsets[word + 1]!
-      this.lengths[word] = end - start
+      this.lengths[word] = words.offsets[word + 1]! - words.offsets[word]!
+    }
+  }
+
+  /** Counts the pairs of all words, which are the first candidates. */
+  *enterWords(): Parts<void> {
+    const heads: number[] = []
+    for (let word = 0; word < this.lengths.length; word++) {
+      const start = this.offsets[word]!
+      const end = start + this.lengths[word]!
       for (let i = start; i + 1 < end; i++) {
-        const pair = this.addToPair(this.symbols[i]!, this.symbols[i + 1]!, counts[word]!)
+        const pair = this.addToPair(this.symbols[i]!, this.symbols[i + 1]!, this.wordCounts[word]!)
         heads[pair] = this.prependWord(heads[pair] ?? 0, word)
       }
+      if (word % wordsPerPart === wordsPerPart - 1) yield
     }
     for (let pair = 0; pair < heads.length; pair++) this.push(pair, heads[pair]!)
   }
 
   /** Extends `tokens` and returns the merges as rows of left, right and result, in order of their rank. */
-  learn(tokens: string[], vocabularySize: number, minimumFrequency: number): Int32Array {
+  *learn(tokens: string[], vocabularySize: number, minimumFrequency: number): Parts<Int32Array> {
     const ids = new Map(tokens.map((token, id) => [token, id]))
     const learned: [number, number, number][] = []
     while (tokens.length < vocabularySize && this.heapSize > 0) {
@@ -162,6 +191,7 @@ class MergeLearner {
       }
       learned.push([left, right, id])
       this.merge(left, right, id, this.candidateWords[candidate]!)
+      yield
     }
     return withoutRepeats(learned)
   }
