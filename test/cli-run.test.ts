@@ -110,6 +110,37 @@ test('who leaves says what it has contributed, of earlier processes too, also to
   }
 })
 
+test('an onlooker who watches stays while the host is away, and sees it come back', async () => {
+  const port = String(await freePort())
+  const command = ['host', await runFile('watched', 100_000), '--home', at('watched'), '--port', port]
+  const first = startCli([...command, '--json'])
+  const link = String((await first.event(({ event }) => event === 'listening')).link)
+  const onlooker = startCli(['status', link, '--watch', '--json'])
+  let again: ReturnType<typeof startCli> | undefined
+  try {
+    await onlooker.event(({ event }) => event === 'status')
+    first.process.kill('SIGKILL')
+    await onlooker.event(({ event }) => event === 'away')
+    again = startCli([...command, '--json'])
+    await again.event(({ event }) => event === 'listening')
+    const known = new Set<object>()
+    let wasAway = false
+    await onlooker.event((said) => {
+      const isNew = !known.has(said)
+      known.add(said)
+      wasAway ||= said.event === 'away'
+      return isNew && wasAway && said.event === 'status'
+    })
+    expect((await runCli(['end', at('watched')])).code).toBe(0)
+    expect((await onlooker.ended).last).toMatchObject({ event: 'done', phase: 'finished' })
+    // Who looks once is told at once.
+    await again.ended
+    expect((await runCli(['status', link])).stderr).toContain('Nobody answers')
+  } finally {
+    for (const each of [first, onlooker, again]) each?.process.kill('SIGKILL')
+  }
+})
+
 test('a host and a peer find each other through a relay alone', async () => {
   const relay = startCli(['relay', '--listen', '/ip4/127.0.0.1/tcp/0', '--home', at('relay'), '--json'])
   const listening = await relay.event(({ event }) => event === 'listening')

@@ -127,7 +127,7 @@ export function createProgram(context: CommandContext): Command {
     .command('status')
     .description('how a run stands: phase, round, members, checkpoint, refusals')
     .argument('<link>', 'what “groundswell host” printed')
-    .option('--watch', 'look again every second until it is finished')
+    .option('--watch', 'look again every second until it is finished, also while the host is away')
     .action(async (link: string, options: StatusCommandLine) =>
       (await import('./commands/status.ts')).status(context, link, options),
     )

@@ -9,6 +9,7 @@ import {
   signedMessages,
   type Transport,
 } from '../swarm/index.ts'
+import { isTroubleOfTheLine } from './host-link.ts'
 import {
   type ControlAction,
   type LedgerPage,
@@ -115,6 +116,11 @@ export class HostClient {
       }
     }
   }
+}
+
+/** Whether a question failed because the host is away or its line is broken: it may answer when it is asked again later. */
+export function isHostAway(thrown: unknown): boolean {
+  return isTroubleOfTheLine(thrown) || (thrown instanceof GroundswellError && thrown.code === 'join/unreachable')
 }
 
 function isBrokenLine(thrown: unknown): boolean {

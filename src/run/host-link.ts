@@ -324,7 +324,7 @@ const curable = new Set([
 ])
 
 /** What a new connection, or some patience, may cure. */
-function isTroubleOfTheLine(thrown: unknown): boolean {
+export function isTroubleOfTheLine(thrown: unknown): boolean {
   if (thrown instanceof RemoteError) {
     return curable.has(thrown.remoteCode)
   }

@@ -2,7 +2,7 @@
 export * from './events.ts'
 export * from './history.ts'
 export { Host, type HostInit, openHost } from './host.ts'
-export { HostClient, type HostClientInit } from './host-client.ts'
+export { HostClient, type HostClientInit, isHostAway } from './host-client.ts'
 export type { InnerTrainer, PrepareContext, StepOptions, Workload } from './inner-trainer.ts'
 export { type Evidence, type Judge, type Judgement, judgeInTurn, plausible, rejected } from './judge.ts'
 export { type Leadership, type Lease, soleLeadership } from './leadership.ts'

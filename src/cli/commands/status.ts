@@ -1,6 +1,12 @@
 /** `status`: a run as everybody may see it, asked from its host. */
 import { systemClock } from '../../core/index.ts'
-import { ableCount, type LedgerEntry, type PublicStatus, RecentRefusals } from '../../run/index.ts'
+import {
+  ableCount,
+  isHostAway,
+  type LedgerEntry,
+  type PublicStatus,
+  RecentRefusals,
+} from '../../run/index.ts'
 import { decodeJoinLink } from '../../swarm/index.ts'
 import { withHost } from '../ask-host.ts'
 import type { StatusCommandLine } from '../command-lines.ts'
@@ -17,6 +23,8 @@ import {
 } from '../format.ts'
 
 const everyMs = 1000
+/** A host that was there and is away is asked for as long as its peers ask for it. */
+const awayMs = 600_000
 const refusalsShown = 5
 
 export async function status(
@@ -25,28 +33,62 @@ export async function status(
   options: StatusCommandLine,
 ): Promise<void> {
   await withHost(decodeJoinLink(text), signal, async (client) => {
+    const clock = systemClock()
     const refusals = new RecentRefusals((from) => client.ledger({ from }, signal))
-    for (;;) {
+    const look = async (): Promise<Look> => {
       const now = await client.status(signal)
-      const refused = await refusals.upTo(now.version)
-      const told = {
-        ...now,
-        why: whyOf(now),
-        refused: refused.map((entry) => ({ ...entry, report: undefined })),
+      return { now, refused: await refusals.upTo(now.version) }
+    }
+    let lines: string[] = []
+    let seenMs: number | undefined
+    /** Nothing, where the host may come back. */
+    const awayOrThrow = (thrown: unknown): undefined => {
+      signal.throwIfAborted()
+      const forMs = seenMs === undefined ? awayMs : clock.steady() - seenMs
+      if (!options.watch || !isHostAway(thrown) || forMs >= awayMs) throw thrown
+      output.event({ event: 'away', forMs })
+      const away = `The host has not answered for ${formatDuration(forMs / 1000)}; it is asked again until it does.`
+      show(output, options, lines, [away])
+    }
+    for (;;) {
+      const seen = await look().catch(awayOrThrow)
+      if (seen !== undefined) {
+        const { now, refused } = seen
+        const told = {
+          ...now,
+          why: whyOf(now),
+          refused: refused.map((entry) => ({ ...entry, report: undefined })),
+        }
+        output.event({ event: 'status', ...told })
+        lines = describe(now, refused)
+        seenMs = clock.steady()
+        show(output, options, [], lines)
+        if (!options.watch || now.phase === 'finished') {
+          output.event({ event: 'done', ...told })
+          break
+        }
       }
-      const isLast = !options.watch || now.phase === 'finished'
-      output.event({ event: 'status', ...told })
-      const lines = describe(now, refused)
-      if (options.watch && output.interactive) output.redraw(lines.join('\n'))
-      else for (const line of lines) output.line(line)
-      if (isLast) {
-        output.event({ event: 'done', ...told })
-        break
-      }
-      await systemClock().sleep(everyMs, signal)
+      await clock.sleep(everyMs, signal)
     }
     output.settle()
   })
+}
+
+interface Look {
+  readonly now: PublicStatus
+  readonly refused: readonly LedgerEntry[]
+}
+
+/** Lines below those that a terminal that is watched shows already; elsewhere they follow. */
+function show(
+  output: CommandContext['output'],
+  { watch }: StatusCommandLine,
+  above: readonly string[],
+  lines: readonly string[],
+): void {
+  if (watch && output.interactive)
+    output.redraw([...above, ...(above.length > 0 ? [''] : []), ...lines].join('\n'))
+  else for (const line of lines) output.line(line)
 }
 
 /** Why the run is where it is, in words. */
