@@ -1,9 +1,10 @@
 /**
  * The serving side that all transports share: which protocols are answered, how many requests of a peer may be under
- * way, and how whatever a handler throws becomes an error that can go over the wire and never crashes the process.
+ * way, who gives up a place when all are taken, and how whatever a handler throws becomes an error that can go over the
+ * wire and never crashes the process.
  */
 import { z } from 'zod'
-import { decodeCanonical, encodeCanonical, GroundswellError } from '../core/index.ts'
+import { type Clock, decodeCanonical, encodeCanonical, GroundswellError } from '../core/index.ts'
 import type { PeerLedger } from './ledger.ts'
 import type { PeerId } from './peer-id.ts'
 import {
@@ -22,20 +23,39 @@ export type Answer =
 /** Told of what a handler threw that was not meant for the peer: a bug to be shown to the owner of this process. */
 export type OnHandlerError = (error: unknown, request: { protocol: ProtocolId; from: PeerId }) => void
 
+/** One request under way. Disposed of when it is done, or its place has gone to somebody else. */
+export interface Place extends Disposable {
+  /**
+   * Its reply is on its way: from now on the place may go to somebody else, which calls `giveUp`.
+   * @returns to be told how many bytes of the reply were sent
+   */
+  replying(giveUp: () => void): (sentBytes: number) => void
+}
+
+interface Reply {
+  readonly from: PeerId
+  readonly sinceMs: number
+  sentBytes: number
+  readonly endEarly: () => void
+}
+
 interface Entry {
   readonly handler: Handler
   readonly limits: HandlerLimits
   readonly underWay: Map<PeerId, number>
+  readonly replies: Set<Reply>
   total: number
 }
 
 export class HandlerTable {
   private readonly entries = new Map<ProtocolId, Entry>()
   private readonly ledger: PeerLedger
+  private readonly clock: Clock
   private readonly onError: OnHandlerError | undefined
 
-  constructor(ledger: PeerLedger, onError?: OnHandlerError) {
+  constructor(ledger: PeerLedger, clock: Clock, onError?: OnHandlerError) {
     this.ledger = ledger
+    this.clock = clock
     this.onError = onError
   }
 
@@ -46,6 +66,7 @@ export class HandlerTable {
       handler,
       limits: { maxRequestBytes, maxConcurrentPerPeer, maxConcurrent },
       underWay: new Map(),
+      replies: new Set(),
       total: 0,
     })
   }
@@ -55,25 +76,66 @@ export class HandlerTable {
   }
 
   /** Takes a place for one request, to be disposed of when it is done; the error to answer with when all are taken. */
-  admit(protocol: ProtocolId, from: PeerId): Disposable | WireError {
+  admit(protocol: ProtocolId, from: PeerId): Place | WireError {
     const entry = this.entries.get(protocol)
     if (entry === undefined) return unsupported(protocol)
-    const { underWay, limits } = entry
+    const { underWay, replies, limits } = entry
     const before = underWay.get(from) ?? 0
+    const isFull = before < limits.maxConcurrentPerPeer && entry.total >= limits.maxConcurrent
+    if (isFull) this.replyToEndFor(before, entry)?.endEarly()
     if (before >= limits.maxConcurrentPerPeer || entry.total >= limits.maxConcurrent) {
       this.ledger.refused(from, 'too-many-requests')
       return { code: 'peer/busy', message: `${before} requests to ${protocol} are under way already.` }
     }
     underWay.set(from, before + 1)
     entry.total += 1
-    return {
-      [Symbol.dispose]: () => {
-        const left = underWay.get(from)! - 1
-        if (left === 0) underWay.delete(from)
-        else underWay.set(from, left)
-        entry.total -= 1
-      },
+    let reply: Reply | undefined
+    let held = true
+    const release = (): void => {
+      if (!held) return
+      held = false
+      if (reply !== undefined) replies.delete(reply)
+      const left = underWay.get(from)! - 1
+      if (left === 0) underWay.delete(from)
+      else underWay.set(from, left)
+      entry.total -= 1
     }
+    return {
+      replying: (giveUp) => {
+        const endEarly = (): void => {
+          release()
+          giveUp()
+        }
+        const started: Reply = { from, sinceMs: this.clock.steady(), sentBytes: 0, endEarly }
+        reply = started
+        if (held) replies.add(started)
+        return (sentBytes) => {
+          started.sentBytes += sentBytes
+        }
+      },
+      [Symbol.dispose]: release,
+    }
+  }
+
+  /**
+   * The slowest reply that has to make room for a peer that has `held` places: of those whose reader would still have no fewer, and
+   * for a peer without any place also of those that drip. So whoever makes up many identities takes no more than the share of each,
+   * and nobody is kept out by readers that are slow on purpose.
+   */
+  private replyToEndFor(held: number, { replies, underWay }: Entry): Reply | undefined {
+    const { undisturbedReplyMs, unhurriedBytesPerSecond } = transportLimits
+    const nowMs = this.clock.steady()
+    let slowest: Reply | undefined
+    let slowestRate = Number.POSITIVE_INFINITY
+    for (const reply of replies) {
+      const forMs = nowMs - reply.sinceMs
+      if (forMs < undisturbedReplyMs) continue
+      const rate = (reply.sentBytes / forMs) * 1000
+      const hasMore = underWay.get(reply.from)! > held + 1
+      if (!hasMore && (held > 0 || rate >= unhurriedBytesPerSecond)) continue
+      if (rate < slowestRate) [slowest, slowestRate] = [reply, rate]
+    }
+    return slowest
   }
 
   /** The handler's answer to a request that was admitted; never throws. */

@@ -57,9 +57,9 @@ class ReadSlowly extends EventTarget {
 }
 
 /** What becomes of one chunk, in a place that is the only one. */
-async function chunkTo(reader: ReadSlowly, clock: VirtualClock) {
+async function chunkTo(reader: ReadSlowly, clock: VirtualClock, othersComeAfter?: number) {
   const ledger = new PeerLedger()
-  const handlers = new HandlerTable(ledger)
+  const handlers = new HandlerTable(ledger, clock)
   handlers.add(chunkProtocol, () => new Uint8Array(mebibyte), { maxConcurrent: 1 })
   const serving = serveOn(reader as unknown as Stream, {
     ...{ ledger, handlers, from: eve, protocol: chunkProtocol, pacer: new Pacer({}, clock) },
@@ -72,7 +72,10 @@ async function chunkTo(reader: ReadSlowly, clock: VirtualClock) {
   })
   reader.asks(Uint8Array.of(1))
   let seconds = 0
-  for (; !served; seconds++) await clock.advance(1000)
+  for (; !served; seconds++) {
+    await clock.advance(1000)
+    if (seconds === othersComeAfter) handlers.admit(chunkProtocol, identityOf('ada').peerId)
+  }
   const isFree = Symbol.dispose in handlers.admit(chunkProtocol, eve)
   return { seconds, isFree, refusals: ledger.of(eve).refusals }
 }
@@ -99,4 +102,15 @@ test.each([1, 12])('whoever takes a frame every %d s is faster, and gets all', a
   expect(reader.taken).toBe(wholeReply)
   expect(isFree).toBe(true)
   expect(refusals).toEqual({})
+})
+
+test('whoever drips is left in the midst of a reply for a peer that has no place, and is not blamed', async () => {
+  const clock = new VirtualClock()
+  const reader = new ReadSlowly(clock, 12_000)
+  const { seconds, isFree, refusals } = await chunkTo(reader, clock, 20)
+  expect(seconds).toBeLessThanOrEqual(22)
+  expect(reader.status).toBe('closed')
+  expect(reader.taken).toBeLessThan(wholeReply)
+  expect(isFree).toBe(false)
+  expect(refusals).toEqual({ 'too-many-requests': 1 }) // what asked whether it is free
 })

@@ -120,7 +120,8 @@ export async function serveOn(stream: Stream, serving: Serving): Promise<void> {
   const { handlers, protocol, from, stopping } = serving
   const gone = new AbortController()
   stream.addEventListener('close', () => gone.abort(broken(from)), { once: true })
-  const signal = AbortSignal.any([gone.signal, stopping])
+  const ousted = new AbortController()
+  const signal = AbortSignal.any([gone.signal, stopping, ousted.signal])
   const place = handlers.admit(protocol, from)
   const refusal = 'code' in place ? place : undefined
   try {
@@ -131,12 +132,13 @@ export async function serveOn(stream: Stream, serving: Serving): Promise<void> {
         : { ok: false, error: request }
     // A question that was taken back, as one for news is when there is something new to say, is no offence.
     gone.signal.throwIfAborted()
-    await sendReply(stream, answer, serving, signal)
+    const onReplied = 'code' in place ? undefined : place.replying(() => ousted.abort(new PlaceTaken()))
+    await sendReply(stream, answer, { ...serving, ...(onReplied && { onReplied }) }, signal)
     void finish(stream, (work) => serving.within({ timeoutMs: lingerMs, what: 'Closing a stream' }, work))
   } catch (thrown) {
     stream.abort(asError(thrown))
   } finally {
-    if (Symbol.dispose in place) place[Symbol.dispose]()
+    if (!('code' in place)) place[Symbol.dispose]()
   }
 }
 
@@ -181,13 +183,18 @@ async function receiveRequest(
   }
 }
 
+/** The place of a reply went to a peer that had fewer, which is nobody's offence. */
+class PlaceTaken extends Error {
+  override readonly name = 'PlaceTaken'
+}
+
 async function sendReply(
   stream: Stream,
   answer: Answer,
-  serving: Serving,
+  serving: Serving & { readonly onReplied?: (bytes: number) => void },
   signal: AbortSignal,
 ): Promise<void> {
-  const { protocol, from, ledger, pacer, within } = serving
+  const { protocol, from, ledger, pacer, within, onReplied } = serving
   using place = answer.ok ? pacer.admit(protocol, answer.bytes.byteLength) : undefined
   if (answer.ok && place === undefined) {
     ledger.refused(from, 'too-many-requests')
@@ -202,6 +209,7 @@ async function sendReply(
       const onSent = (count: number): void => {
         ledger.sent(from, count)
         pacer.sent(protocol, count)
+        onReplied?.(count)
         progress()
       }
       const sending = { signal: until, onSent, pace: pacer.paceOf(protocol) }
@@ -210,6 +218,7 @@ async function sendReply(
       await sendAll(stream, body, sending)
     })
   } catch (thrown) {
+    if (thrown instanceof PlaceTaken) throw thrown
     const stalled = thrown instanceof GroundswellError && thrown.code === 'peer/timeout'
     ledger.refused(from, stalled ? 'reader-stalled' : 'connection-broken')
     throw thrown

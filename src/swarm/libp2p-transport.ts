@@ -204,7 +204,7 @@ class Libp2pTransport implements Transport {
     this.clock = clock ?? systemClock()
     this.pacer = new Pacer(caps ?? {}, this.clock)
     this.onHandlerError = onHandlerError
-    this.handlers = new HandlerTable(this.ledger, onHandlerError)
+    this.handlers = new HandlerTable(this.ledger, this.clock, onHandlerError)
   }
 
   get addresses(): readonly string[] {

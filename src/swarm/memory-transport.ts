@@ -123,7 +123,7 @@ class MemoryTransport implements Transport {
     this.self = self
     this.addresses = [`/p2p/${self}`]
     this.network = network
-    this.handlers = new HandlerTable(this.ledger, onHandlerError)
+    this.handlers = new HandlerTable(this.ledger, network.clock, onHandlerError)
     network.enter(this)
   }
 

@@ -78,6 +78,8 @@ export const transportLimits: HandlerLimits & {
   readonly readRequestTimeoutMs: number
   readonly stalledReaderTimeoutMs: number
   readonly slowestBytesPerSecond: number
+  readonly undisturbedReplyMs: number
+  readonly unhurriedBytesPerSecond: number
 } = {
   maxRequestBytes: 64 * 1024,
   maxConcurrentPerPeer: 32,
@@ -92,6 +94,10 @@ export const transportLimits: HandlerLimits & {
   stalledReaderTimeoutMs: 30_000,
   /** A reply may trickle, but no slower than this on the whole. */
   slowestBytesPerSecond: 4096,
+  /** For so long nobody takes the place of a reply, however slow. */
+  undisturbedReplyMs: 10_000,
+  /** A reply that is slower gives its place up to a peer that has none, also if it is the only one of its reader. */
+  unhurriedBytesPerSecond: 16 * 1024,
 }
 
 /** An error as it goes over the wire. */
