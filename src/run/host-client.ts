@@ -120,7 +120,9 @@ export class HostClient {
 
 /** Whether a question failed because the host is away or its line is broken: it may answer when it is asked again later. */
 export function isHostAway(thrown: unknown): boolean {
-  return isTroubleOfTheLine(thrown) || (thrown instanceof GroundswellError && thrown.code === 'join/unreachable')
+  return (
+    isTroubleOfTheLine(thrown) || (thrown instanceof GroundswellError && thrown.code === 'join/unreachable')
+  )
 }
 
 function isBrokenLine(thrown: unknown): boolean {
