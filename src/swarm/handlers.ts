@@ -81,9 +81,9 @@ export class HandlerTable {
     if (entry === undefined) return unsupported(protocol)
     const { underWay, replies, limits } = entry
     const before = underWay.get(from) ?? 0
-    const isFull = before < limits.maxConcurrentPerPeer && entry.total >= limits.maxConcurrent
-    if (isFull) this.replyToEndFor(before, entry)?.endEarly()
-    if (before >= limits.maxConcurrentPerPeer || entry.total >= limits.maxConcurrent) {
+    const mayHaveMore = before < limits.maxConcurrentPerPeer
+    if (mayHaveMore && entry.total >= limits.maxConcurrent) this.replyToEndFor(before, entry)?.endEarly()
+    if (!mayHaveMore || entry.total >= limits.maxConcurrent) {
       this.ledger.refused(from, 'too-many-requests')
       return { code: 'peer/busy', message: `${before} requests to ${protocol} are under way already.` }
     }
