@@ -9,7 +9,7 @@ test('the numbers of every method are these, on every machine', () => {
   expect(Object.fromEntries(bits)).toMatchInlineSnapshot(`
     {
       "data-parallel": "664a71b7256a",
-      "decoupled": "3dafe7bb2882",
+      "decoupled": "edf6a133c8a9",
       "demo": "e5507ba5c399",
       "diloco": "d3278d6c3036",
       "distro": "19192c52295a",

@@ -51,7 +51,10 @@ const given: Readonly<Record<string, Given>> = {
     sync: { method: 'sparse-loco', innerSteps, overlapSteps: 1 },
     ...adamw(9e-3),
   },
-  decoupled: { sync: { method: 'decoupled', innerSteps, ...outer }, ...adamw(3e-3) },
+  decoupled: {
+    sync: { method: 'decoupled', innerSteps, ...outer, outerLearningRate: 0.4 },
+    ...adamw(3e-3),
+  },
   noloco: {
     sync: { method: 'noloco', innerSteps, outerLearningRate: 0.7, outerMomentum: 0.5 },
     ...adamw(3e-3),
