@@ -27,6 +27,8 @@ export interface MethodCase {
 
 const outer = { outerLearningRate: 0.7, outerMomentum: 0.6 } as const
 const innerSteps = 10
+/** Of DiLoCo, and of what is DiLoCo but for one thing. */
+const everyTenSteps = { innerSteps, ...outer, outerLearningRate: 0.4 } as const
 
 interface Given {
   readonly sync: Readonly<Record<string, unknown>> & { readonly method: string }
@@ -41,7 +43,7 @@ const muon = { kind: 'muon', rates: [9e-3, 9e-3] } as const
 
 const given: Readonly<Record<string, Given>> = {
   'data-parallel': { sync: { method: 'data-parallel' }, ...adamw(3e-3) },
-  diloco: { sync: { method: 'diloco', innerSteps, ...outer, outerLearningRate: 0.4 }, ...adamw(3e-3) },
+  diloco: { sync: { method: 'diloco', ...everyTenSteps }, ...adamw(3e-3) },
   'streaming-diloco': {
     sync: { method: 'streaming-diloco', innerSteps: 64, ...outer },
     ...adamw(3e-3),
@@ -51,10 +53,7 @@ const given: Readonly<Record<string, Given>> = {
     sync: { method: 'sparse-loco', innerSteps, overlapSteps: 1 },
     ...adamw(9e-3),
   },
-  decoupled: {
-    sync: { method: 'decoupled', innerSteps, ...outer, outerLearningRate: 0.4 },
-    ...adamw(3e-3),
-  },
+  decoupled: { sync: { method: 'decoupled', ...everyTenSteps }, ...adamw(3e-3) },
   noloco: {
     sync: { method: 'noloco', innerSteps, outerLearningRate: 0.7, outerMomentum: 0.5 },
     ...adamw(3e-3),

@@ -2,7 +2,7 @@
  * From a run file to what training starts from: documents, tokenizer, dataset, model shape and first parameters.
  * `train` and `host` both begin here, so that a run begins alike whether it is one machine's or a swarm's.
  */
-import { type Cid, inTurns, takingTurns } from '../core/index.ts'
+import { type Cid, inTurns, takingTurnsUntil } from '../core/index.ts'
 import {
   type BuiltDataset,
   buildDataset,
@@ -101,7 +101,7 @@ async function startingPoint(context: CommandContext, run: RunFile, corpus: Corp
     run.tokenizer.kind === 'bytes'
       ? byteTokenizer()
       : await inTurns(
-          pauseUntil(context.signal),
+          takingTurnsUntil(context.signal),
           trainBytePairEncoding,
           // not on what is held out, which is to stay unseen
           splitHeldOut(corpus.documents, { fraction: run.data.heldOutFraction, seed: run.seed }).train,
@@ -116,15 +116,6 @@ async function startingPoint(context: CommandContext, run: RunFile, corpus: Corp
   })
   return {
     ...{ tokenizer, config },
-    parameters: () => inTurns(pauseUntil(context.signal), initialParameters, config, run.seed),
-  }
-}
-
-/** Between the parts of long work: others have their turn, and Ctrl-C ends it. */
-function pauseUntil(signal: AbortSignal): () => Promise<void> {
-  const pause = takingTurns()
-  return async () => {
-    await pause()
-    signal.throwIfAborted()
+    parameters: () => inTurns(takingTurnsUntil(context.signal), initialParameters, config, run.seed),
   }
 }

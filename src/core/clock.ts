@@ -1,6 +1,7 @@
 /**
  * Time as a value that is passed in, so that whatever waits can be tested without waiting.
  */
+import { throwIfAborted } from './errors.ts'
 
 export interface Clock {
   /** Milliseconds since the Unix epoch, for people and for comparing machines. May jump. */
@@ -42,6 +43,15 @@ export function takingTurns(clock: Clock = systemClock(), everyMs = 50): () => P
     if (clock.steady() - lastMs < everyMs) return
     await clock.sleep(0)
     lastMs = clock.steady()
+  }
+}
+
+/** The same, but that it rejects with the signal's reason once that is aborted, as by Ctrl-C. */
+export function takingTurnsUntil(signal: AbortSignal | undefined): () => Promise<void> {
+  const pause = takingTurns()
+  return async () => {
+    await pause()
+    throwIfAborted(signal)
   }
 }
 

@@ -10,7 +10,7 @@
  * what it was updating is lost: it can be neither read nor used until it has been written again. So it is when writing
  * a state fails, which replaces one tensor after the other because there may be no room for all of them twice.
  */
-import { GroundswellError, messageOf, takingTurns, throwIfAborted } from '../core/index.ts'
+import { GroundswellError, messageOf, takingTurns, takingTurnsUntil } from '../core/index.ts'
 import type { EmittedProgram, TensorSpec } from '../tensor/index.ts'
 import { checkInputs, checkState, checkValues } from './checks.ts'
 import type { Engine, Session } from './engine.ts'
@@ -208,11 +208,10 @@ export function backendOver<Buffer>(engine: Engine<Buffer>): Backend {
         checkValues(values)
         const front = new Map<string, Buffer>()
         const specs: Record<string, TensorSpec> = {}
-        const pause = takingTurns()
+        const pause = takingTurnsUntil(signal)
         try {
           for (const [name, value] of Object.entries(values)) {
             await pause()
-            throwIfAborted(signal)
             specs[name] = { dtype: value.dtype, shape: [...value.shape] }
             front.set(name, await engine.upload(value))
           }

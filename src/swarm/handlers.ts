@@ -108,7 +108,7 @@ export class HandlerTable {
         }
         const started: Reply = { from, sinceMs: this.clock.steady(), sentBytes: 0, endEarly }
         reply = started
-        if (held) replies.add(started)
+        replies.add(started)
         return (sentBytes) => {
           started.sentBytes += sentBytes
         }

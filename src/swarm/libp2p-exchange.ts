@@ -122,23 +122,22 @@ export async function serveOn(stream: Stream, serving: Serving): Promise<void> {
   stream.addEventListener('close', () => gone.abort(broken(from)), { once: true })
   const ousted = new AbortController()
   const signal = AbortSignal.any([gone.signal, stopping, ousted.signal])
-  const place = handlers.admit(protocol, from)
-  const refusal = 'code' in place ? place : undefined
+  const admitted = handlers.admit(protocol, from)
+  const isRefused = 'code' in admitted
+  using place = isRefused ? undefined : admitted
   try {
-    const request = await receiveRequest(stream, serving, refusal, signal)
+    const request = await receiveRequest(stream, serving, isRefused ? admitted : undefined, signal)
     const answer: Answer =
       request instanceof Uint8Array
         ? await handlers.answer(protocol, { from, bytes: request, signal })
         : { ok: false, error: request }
     // A question that was taken back, as one for news is when there is something new to say, is no offence.
     gone.signal.throwIfAborted()
-    const onReplied = 'code' in place ? undefined : place.replying(() => ousted.abort(new PlaceTaken()))
-    await sendReply(stream, answer, { ...serving, ...(onReplied && { onReplied }) }, signal)
+    const onReplied = place?.replying(() => ousted.abort(new PlaceTaken()))
+    await sendReply(stream, answer, serving, { signal, onReplied })
     void finish(stream, (work) => serving.within({ timeoutMs: lingerMs, what: 'Closing a stream' }, work))
   } catch (thrown) {
     stream.abort(asError(thrown))
-  } finally {
-    if (!('code' in place)) place[Symbol.dispose]()
   }
 }
 
@@ -191,15 +190,16 @@ class PlaceTaken extends Error {
 async function sendReply(
   stream: Stream,
   answer: Answer,
-  serving: Serving & { readonly onReplied?: (bytes: number) => void },
-  signal: AbortSignal,
+  serving: Serving,
+  sending: { readonly signal: AbortSignal; readonly onReplied: ((bytes: number) => void) | undefined },
 ): Promise<void> {
-  const { protocol, from, ledger, pacer, within, onReplied } = serving
+  const { protocol, from, ledger, pacer, within } = serving
+  const { signal, onReplied } = sending
   using place = answer.ok ? pacer.admit(protocol, answer.bytes.byteLength) : undefined
   if (answer.ok && place === undefined) {
     ledger.refused(from, 'too-many-requests')
     const message = 'The peer’s own cap on what it sends is used up for the moment.'
-    return sendReply(stream, { ok: false, error: { code: 'peer/busy', message } }, serving, signal)
+    return sendReply(stream, { ok: false, error: { code: 'peer/busy', message } }, serving, sending)
   }
   const body = answer.ok ? answer.bytes : encodeWireError(answer.error)
   const timeoutMs = transportLimits.stalledReaderTimeoutMs
@@ -212,10 +212,10 @@ async function sendReply(
         onReplied?.(count)
         progress()
       }
-      const sending = { signal: until, onSent, pace: pacer.paceOf(protocol) }
+      const frames = { signal: until, onSent, pace: pacer.paceOf(protocol) }
       const header = encodeReplyHeader(answer.ok ? 'answer' : 'error', body.byteLength)
-      await sendAll(stream, header, sending)
-      await sendAll(stream, body, sending)
+      await sendAll(stream, header, frames)
+      await sendAll(stream, body, frames)
     })
   } catch (thrown) {
     if (thrown instanceof PlaceTaken) throw thrown

@@ -4,6 +4,7 @@ import {
   ableCount,
   isHostAway,
   type LedgerEntry,
+  linkPolicy,
   type PublicStatus,
   RecentRefusals,
 } from '../../run/index.ts'
@@ -23,8 +24,6 @@ import {
 } from '../format.ts'
 
 const everyMs = 1000
-/** A host that was there and is away is asked for as long as its peers ask for it. */
-const awayMs = 600_000
 const refusalsShown = 5
 
 export async function status(
@@ -41,14 +40,15 @@ export async function status(
     }
     let lines: string[] = []
     let seenMs: number | undefined
-    /** Nothing, where the host may come back. */
+    /** Nothing, where a host that was there may come back: it is asked for as long as its peers ask for it. */
     const awayOrThrow = (thrown: unknown): undefined => {
       signal.throwIfAborted()
-      const forMs = seenMs === undefined ? awayMs : clock.steady() - seenMs
-      if (!options.watch || !isHostAway(thrown) || forMs >= awayMs) throw thrown
+      if (!options.watch || seenMs === undefined || !isHostAway(thrown)) throw thrown
+      const forMs = clock.steady() - seenMs
+      if (forMs >= linkPolicy.patienceMs) throw thrown
       output.event({ event: 'away', forMs })
       const away = `The host has not answered for ${formatDuration(forMs / 1000)}; it is asked again until it does.`
-      show(output, options, lines, [away])
+      show(output, options, [away], [...lines, ''])
     }
     for (;;) {
       const seen = await look().catch(awayOrThrow)
@@ -62,7 +62,7 @@ export async function status(
         output.event({ event: 'status', ...told })
         lines = describe(now, refused)
         seenMs = clock.steady()
-        show(output, options, [], lines)
+        show(output, options, lines)
         if (!options.watch || now.phase === 'finished') {
           output.event({ event: 'done', ...told })
           break
@@ -79,15 +79,14 @@ interface Look {
   readonly refused: readonly LedgerEntry[]
 }
 
-/** Lines below those that a terminal that is watched shows already; elsewhere they follow. */
+/** @param above what a terminal that is watched keeps; elsewhere it stands there anyway */
 function show(
   output: CommandContext['output'],
   { watch }: StatusCommandLine,
-  above: readonly string[],
   lines: readonly string[],
+  above: readonly string[] = [],
 ): void {
-  if (watch && output.interactive)
-    output.redraw([...above, ...(above.length > 0 ? [''] : []), ...lines].join('\n'))
+  if (watch && output.interactive) output.redraw([...above, ...lines].join('\n'))
   else for (const line of lines) output.line(line)
 }
 
